@@ -1,0 +1,208 @@
+"""The `tinynet` command: parsing, and errors as one line. What a subcommand needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import tinynet
+from tinynet.errors import TinynetError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class UsageError(Exception):
+    """The command line itself is wrong."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises instead of printing its usage over several lines."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 after an error, 130 after Ctrl-C.
+
+    Errors are one line on stderr; with --debug the traceback.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    # At exit Python would look for cycles among all of Numba's objects: half a second after Ctrl-C.
+    atexit.register(gc.freeze)
+    try:
+        options = _parser().parse_args(arguments)
+        return options.run(options) or 0
+    except KeyboardInterrupt as interrupt:
+        _complain(str(interrupt) or "interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if debug and not isinstance(error, UsageError):
+            raise
+        _complain(_one_line(error))
+        return 1
+
+
+def _complain(message: str) -> None:
+    print(f"tinynet: {message}", file=sys.stderr)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        text = f"out of memory: {error}" if str(error) else "out of memory"
+    elif isinstance(error, (TinynetError, UsageError)):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error} (--debug shows where)"
+    return "error: " + " ".join(text.split())
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="tinynet", description="Train and inspect small residual networks on the CPU.")
+    parser.add_argument("--version", action="version", version=f"tinynet {tinynet.__version__}")
+    parser.set_defaults(run=lambda options: parser.print_help())
+    commands = parser.add_subparsers(title="commands", metavar="command")
+    _add_train(commands)
+    _add_check(commands)
+    _add_info(commands)
+    _add_checkpoints(commands)
+    _add_looks(commands)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "train", "train a residual net; the result goes to runs/<name>/", _run_train)
+    parser.add_argument("--model", help="bottleneck20 (default), cifar_resnet20, -32, -44, -56 or -110")
+    parser.add_argument("--data", help="digits (default, comes with scikit-learn) or fashion-mnist")
+    parser.add_argument("--root", help="folder with the data set's files (default: the usual places, or a download)")
+    parser.add_argument("--epochs", type=_integer(1), help="default: 20 for digits, 5 for fashion-mnist")
+    parser.add_argument("--lr", type=_rate, help="largest learning rate of the one-cycle schedule (default: 0.01)")
+    parser.add_argument("--batch-size", type=_integer(1), help="images per step (default: 64)")
+    parser.add_argument("--seed", type=_integer(0), help="same seed, same bits (default: 0)")
+    parser.add_argument("--resume", metavar="PATH", help="a run's folder or its checkpoint; its options are kept")
+    parser.add_argument("--name", help="the run's folder below --out (default: <data>-<model>-seed<seed>)")
+    parser.add_argument("--out", help="folder of all runs (default: runs)")
+    parser.add_argument("--backend", choices=("numba", "numpy", "loops"), help="which kernels (default: numba)")
+    parser.add_argument("--threads", type=_integer(1), help="threads of the kernels (default: all cores)")
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "check", "check every operation's gradient against finite differences", _run_check)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only operations with this in their name")
+
+
+def _add_info(commands: argparse._SubParsersAction) -> None:
+    _command(commands, "info", "show versions, threads and libraries", _run_info)
+
+
+def _add_checkpoints(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "inspect", "list a checkpoint's tensors without loading them", _run_checkpoint)
+    parser.add_argument("file", help="a safetensors file or one of torch's (.pth, .pt)")
+
+    parser = _command(commands, "convert", "write a torch checkpoint's tensors to a safetensors file", _run_checkpoint)
+    parser.add_argument("input", help="one of torch's files (.pth, .pt), or a safetensors file")
+    parser.add_argument("output", help="the new file, called .safetensors")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def _add_looks(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "summary", "show a model's layers, shapes, cost and receptive fields", _run_look)
+    parser.add_argument("model", help="such as resnet50, resnet50_fpn or cifar_resnet20")
+    parser.add_argument("--size", default="224", help="of the image: 224 (default), or height and width: 480x640")
+    parser.add_argument("--batch", type=_integer(1), default=1, help="images at once (default: 1)")
+    parser.add_argument("--depth", type=_integer(1), help="levels of the layer tree (default: all)")
+    parser.add_argument("--graph", metavar="PATH", help="draw the graph: a .png, or mermaid text in any other file")
+
+    parser = _command(commands, "parity", "compare a model with torch, layer by layer", _run_look)
+    parser.add_argument("model", help="such as resnet50, resnet50_fpn or cifar_resnet20")
+    parser.add_argument("--size", default="64", help="of the images: 64 (default), or height and width: 75x91")
+    parser.add_argument("--batch", type=_integer(1), default=1, help="images at once (default: 1)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="default: float32, with --training float64")
+    parser.add_argument("--training", action="store_true", help="in training mode (default: evaluation)")
+    parser.add_argument("--outputs-only", action="store_true", help="leave the parameters' gradients out")
+    parser.add_argument("--seed", type=_integer(0), default=0, help="of weights and images (default: 0)")
+
+    parser = _command(commands, "features", "draw what a backbone and its pyramid make of a photo", _run_look)
+    parser.add_argument("photo", help="an image file")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="a ResNet's checkpoint, or a detector's")
+    parser.add_argument("--size", type=_integer(32), default=448, help="pixels of the shorter side (default: 448)")
+    parser.add_argument("--seed", type=_integer(0), default=0, help="of a pyramid that FILE does not have (default: 0)")
+    parser.add_argument("--out", metavar="PATH", help="the picture (default: <photo>-features.png)")
+
+    parser = _command(commands, "classify", "print and draw the five most probable classes of a photo", _run_look)
+    parser.add_argument("photo", help="an image file")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="an ImageNet ResNet's checkpoint")
+    parser.add_argument("--preprocess", choices=("v1", "v2"), help="resize to 256 or 232 (default: by FILE's name)")
+    parser.add_argument("--out", metavar="PATH", help="the picture (default: <photo>-classes.png)")
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, summary: str, run: Callable[[argparse.Namespace], int | None]
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(run=run, command=name)
+    return parser
+
+
+def _integer(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"needs an integer of at least {least}, got {text!r}")
+        return value
+
+    return parse
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"needs a finite number of at least 0, got {text!r}")
+    return value
+
+
+def _run_train(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.train import run
+
+    return run(options)
+
+
+def _run_check(options: argparse.Namespace) -> int | None:
+    from tinynet.inspect.check import run
+
+    try:
+        return run(options.names)
+    except ValueError as error:  # an unknown name
+        raise UsageError(str(error)) from None
+
+
+def _run_info(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.info import run
+
+    return run()
+
+
+def _run_checkpoint(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.convert import COMMANDS
+
+    return COMMANDS[options.command](options)
+
+
+def _run_look(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.look import COMMANDS
+
+    return COMMANDS[options.command](options)

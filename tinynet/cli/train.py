@@ -1,0 +1,196 @@
+"""`tinynet train`: a data set, a residual net, its recipe, and the folder of results."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tinynet
+from tinynet import checkpoint, data, kernels, models, nn, optim, plot, training
+from tinynet.errors import CheckpointError, DataError
+from tinynet.utils.atomic import atomic_write
+from tinynet.utils.data import DataLoader
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "model.safetensors"
+
+# What makes a run what it is: stored in its checkpoint, kept by --resume. None: the data set decides.
+DEFAULTS: dict[str, Any] = {
+    "model": "bottleneck20", "data": "digits", "root": None, "epochs": None, "lr": 0.01, "batch_size": 64, "seed": 0,
+}  # fmt: skip
+EPOCHS = {"digits": 20, "fashion-mnist": 5}
+WEIGHT_DECAY = 0.05
+HELD_OUT_BATCH = 256  # no gradients are kept, so it may be larger
+
+
+def bottleneck20(**options: Any) -> models.CifarResNet:
+    """Six bottlenecks in three stages of 32, 64 and 128 channels: 56,610 parameters on one input channel."""
+    return models.CifarResNet(20, block=models.Bottleneck, width=8, shortcut="B", **options)
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "bottleneck20": bottleneck20,
+    "cifar_resnet20": models.cifar_resnet20,
+    "cifar_resnet32": models.cifar_resnet32,
+    "cifar_resnet44": models.cifar_resnet44,
+    "cifar_resnet56": models.cifar_resnet56,
+    "cifar_resnet110": models.cifar_resnet110,
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains or resumes, then writes the results. Raises what went wrong; KeyboardInterrupt says how to go on."""
+    if options.backend is not None:
+        kernels.set_backend(options.backend)
+    if options.threads is not None:
+        tinynet.set_num_threads(options.threads)
+    config, folder = _resumed(options) if options.resume is not None else _new(options)
+    trainer = build(config, folder)
+    if options.resume is not None:
+        trainer.resume(_checkpoint_path(options.resume))
+        print(f"resuming {folder} after epoch {trainer.epoch} of {config['epochs']}")
+    print(_headline(config, trainer), flush=True)
+    started = time.perf_counter()
+    try:
+        trainer.fit(config["epochs"], on_epoch=lambda t: write_history(t.history, folder / "history.csv"))
+    except KeyboardInterrupt:
+        path = folder / CHECKPOINT
+        saved = f"{path} holds epoch {trainer.epoch}; go on with `tinynet train --resume {folder}`"
+        raise KeyboardInterrupt(f"interrupted; {saved}" if path.exists() else "interrupted") from None
+    finish(config, trainer, folder, time.perf_counter() - started)
+    return 0
+
+
+def _new(options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """The configuration of a new run, checked, and its folder, made."""
+    given = {name: getattr(options, name) for name in DEFAULTS}
+    config = {name: default if given[name] is None else given[name] for name, default in DEFAULTS.items()}
+    _check_choice("model", config["model"], MODELS)
+    _check_choice("data", config["data"], EPOCHS)
+    if config["epochs"] is None:
+        config["epochs"] = EPOCHS[config["data"]]
+    out = Path(options.out or "runs")
+    name = options.name or f"{config['data']}-{config['model']}-seed{config['seed']}"
+    folder = out / name
+    if (folder / CHECKPOINT).exists():
+        if options.name:
+            raise DataError(f"{folder} already holds a run: choose another --name, or go on with --resume {folder}")
+        folder = next(f for n in range(2, 10**6) if not (f := out / f"{name}-{n}").exists())
+    folder.mkdir(parents=True, exist_ok=True)
+    return config, folder
+
+
+def _resumed(options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
+    """The configuration and folder of the run that --resume names; options that contradict it are refused."""
+    if options.name or options.out:
+        raise DataError("--resume continues in the run's own folder: leave out --name and --out")
+    path = _checkpoint_path(options.resume)
+    config = training.read_checkpoint(path).record["config"]
+    if not set(DEFAULTS) <= set(config):
+        raise CheckpointError(f"{path} was not written by `tinynet train`")
+    for name, value in config.items():
+        given = getattr(options, name, None)
+        if name != "root" and given is not None and given != value:
+            option = "--" + name.replace("_", "-")
+            raise DataError(f"{option} {given} is not the run's {value}: --resume keeps the options; start a new run")
+    return {**config, "root": options.root or config["root"]}, path.parent
+
+
+def _checkpoint_path(resume: str) -> Path:
+    path = Path(resume)
+    return path / CHECKPOINT if path.is_dir() else path
+
+
+def _check_choice(option: str, value: str, known: dict[str, Any]) -> None:
+    if value not in known:
+        raise DataError(f"--{option} {value!r} is unknown; there is {', '.join(known)}")
+
+
+def build(config: dict[str, Any], folder: Path) -> training.Trainer:
+    """The seeded model with its data, optimizer (AdamW, no decay of norms and biases) and one-cycle schedule."""
+    train_set, held_out = _data_sets(config)
+    tinynet.manual_seed(config["seed"])
+    model = MODELS[config["model"]](num_classes=len(train_set.classes), in_channels=train_set.images.shape[1])
+    loader = DataLoader(train_set, batch_size=config["batch_size"], shuffle=True)
+    optimizer = optim.AdamW(
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+            {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config["lr"],
+    )
+    scheduler = optim.lr_scheduler.OneCycleLR(
+        optimizer, config["lr"], total_steps=config["epochs"] * len(loader), cycle_momentum=False
+    )
+    return training.Trainer(
+        model, optimizer, scheduler, loader, DataLoader(held_out, batch_size=HELD_OUT_BATCH),
+        transform=_augmentation(config["data"], train_set), checkpoint=folder / CHECKPOINT, config=config,
+    )  # fmt: skip
+
+
+def _data_sets(config: dict[str, Any]) -> tuple[data.ImageDataset, data.ImageDataset]:
+    if config["data"] == "digits":
+        if config["root"] is not None:
+            raise DataError("--root has no meaning for the digits, which come with scikit-learn")
+        return data.Digits(train=True), data.Digits(train=False)
+    return data.FashionMNIST(config["root"], train=True), data.FashionMNIST(config["root"], train=False)
+
+
+def _augmentation(name: str, train_set: data.ImageDataset) -> data.Compose:
+    fill = train_set.background
+    if name == "digits":
+        return data.Compose([data.RandomAffine(degrees=10, translate=1, scale=0.1, shear=8, fill=fill)])
+    return data.Compose([data.RandomHorizontalFlip(), data.RandomShift(2, fill=fill)])
+
+
+def _headline(config: dict[str, Any], trainer: training.Trainer) -> str:
+    parameters = sum(p.numel() for p in trainer.model.parameters())
+    images = len(trainer.train_loader.dataset)
+    threads = tinynet.get_num_threads()
+    return (
+        f"{config['model']} ({parameters:,} parameters) on {config['data']} ({images:,} images), "
+        f"seed {config['seed']}, {kernels.current_backend()} kernels, {threads} thread{'s' if threads > 1 else ''}"
+    )
+
+
+def write_history(history: list[training.Row], path: Path) -> None:
+    """One line per epoch, as CSV. Raises OSError."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, training.HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def finish(config: dict[str, Any], trainer: training.Trainer, folder: Path, seconds: float) -> None:
+    """Writes weights, history, configuration and pictures, and prints the result with the paths."""
+    held_out = trainer.evaluate()
+    right, total = int(round(held_out.accuracy * len(held_out.labels))), len(held_out.labels)
+    images: data.ImageDataset = trainer.held_out_loader.dataset
+    title = f"{config['model']} on {config['data']}, {trainer.epoch} epochs, seed {config['seed']}"
+    summary = {**config, "held_out_accuracy": held_out.accuracy, "tinynet": tinynet.__version__}
+    metadata = {"config": json.dumps(config), "classes": json.dumps(images.classes)}
+    checkpoint.save_safetensors(trainer.model.state_dict(), folder / WEIGHTS, metadata)
+    write_history(trainer.history, folder / "history.csv")
+    with atomic_write(folder / "config.json") as file:
+        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    plot.save(plot.curves(trainer.history, title), folder / "curves.png")
+    picture = plot.mistakes(images.images, held_out.labels, held_out.probabilities, images.classes, title)
+    plot.save(picture, folder / "mistakes.png")
+    print(f"held-out accuracy {held_out.accuracy:.2%} ({right:,} of {total:,} images), {seconds:.1f} s of training")
+    for name, meaning in (
+        (WEIGHTS, "the trained weights"),
+        (CHECKPOINT, "all that --resume needs"),
+        ("history.csv", "every epoch in numbers"),
+        ("curves.png", "loss and accuracy"),
+        ("mistakes.png", "what it gets wrong"),
+        ("config.json", "how it was made"),
+    ):
+        print(f"  {folder / name!s:{len(str(folder / CHECKPOINT))}}  {meaning}")

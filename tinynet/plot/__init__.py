@@ -1,0 +1,12 @@
+"""Pictures of training runs and models; every function returns a matplotlib Figure, `save` writes one as PNG."""
+
+from __future__ import annotations
+
+from tinynet.plot.classify import classification
+from tinynet.plot.curves import curves
+from tinynet.plot.features import features
+from tinynet.plot.graph import draw, graph
+from tinynet.plot.mistakes import mistakes
+from tinynet.plot.style import save
+
+__all__ = ["classification", "curves", "draw", "features", "graph", "mistakes", "save"]

@@ -1,0 +1,316 @@
+"""The fit loop for classifiers: progress, held-out accuracy, checkpoints, and a clear stop when numbers break.
+
+`Trainer` ties a model, its optimizer, a schedule and two loaders together. After every epoch everything that
+the next one depends on goes into one safetensors file, so a resumed training gives the bits of one that was
+never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tinynet
+from tinynet import Tensor, nn
+from tinynet.checkpoint import load_safetensors, save_safetensors
+from tinynet.data.transforms import Transform
+from tinynet.errors import CheckpointError, TinynetError
+from tinynet.nn import functional as F
+from tinynet.optim import Optimizer
+from tinynet.optim.lr_scheduler import LRScheduler
+from tinynet.utils.data import DataLoader
+from tinynet.utils.progress import progress
+
+METADATA_KEY = "tinynet.training"
+HISTORY_COLUMNS = (
+    "epoch", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "learning_rate", "seconds",
+)  # fmt: skip
+
+Row = dict[str, float]
+
+
+class DivergedError(TinynetError, ArithmeticError):
+    """A loss, gradient or weight became NaN or infinite; the message names where it was first seen."""
+
+
+class Evaluation(NamedTuple):
+    """A model's answers on a data set, in its order."""
+
+    loss: float
+    accuracy: float
+    probabilities: np.ndarray  # (N, K) float32
+    labels: np.ndarray  # (N,) int64
+
+
+class TrainingState(NamedTuple):
+    """What a training checkpoint holds beside the tensors."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+
+class Trainer:
+    """Trains a classifier with cross entropy, epoch by epoch.
+
+    Args:
+        model: (N, C, H, W) images to (N, K) logits.
+        optimizer: over the model's parameters.
+        scheduler: stepped after every batch.
+        train_loader, held_out_loader: batches (images, labels). The held-out ones are only measured.
+        transform: applied to every training batch (augmentation).
+        checkpoint: a path; written before the first epoch and after each. None keeps nothing.
+        config: saved in the checkpoint for whoever resumes; anything JSON can hold.
+
+    `history` has one row per finished epoch, see HISTORY_COLUMNS; accuracies are fractions, the training loss
+    and accuracy are means over the epoch on augmented images while the weights still change.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        train_loader: DataLoader,
+        held_out_loader: DataLoader,
+        *,
+        transform: Transform | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.train_loader = train_loader
+        self.held_out_loader = held_out_loader
+        self.transform = transform
+        self.checkpoint = checkpoint
+        self.config = dict(config or {})
+        self.history: list[Row] = []
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are finished."""
+        return len(self.history)
+
+    def fit(self, epochs: int, on_epoch: Callable[[Trainer], None] | None = None) -> list[Row]:
+        """Trains until `epochs` epochs are finished in all, and returns the history.
+
+        A line per epoch goes to stdout, a progress bar to stderr; `on_epoch` is called after each epoch,
+        when its checkpoint is safe. Ctrl-C passes through at once: the last epoch's checkpoint is on the disk.
+
+        Raises:
+            DivergedError: NaN or infinity; the checkpoint is that of the last good epoch.
+            OSError: the checkpoint cannot be written.
+        """
+        if self.epoch == 0:
+            self.save()
+        images = len(self.train_loader.dataset)
+        with progress(total=epochs * images, initial=self.epoch * images, unit=" img", unit_scale=True) as bar:
+            while self.epoch < epochs:
+                bar.set_description(f"epoch {self.epoch + 1}/{epochs}", refresh=False)
+                row = self._one_epoch(bar)
+                self._check_weights()
+                self.history.append(row)
+                self.save()
+                bar.write(_describe(row, epochs))
+                if on_epoch is not None:
+                    on_epoch(self)
+        return self.history
+
+    def _one_epoch(self, bar: Any) -> Row:
+        started = time.perf_counter()
+        self.model.train()
+        loss_sum, right, seen = 0.0, 0, 0
+        for step, (images, labels) in enumerate(self.train_loader):
+            if self.transform is not None:
+                images = self.transform(images)
+            loss, logits = self._one_step(images, labels, step)
+            loss_sum += loss * len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+            seen += len(labels)
+            bar.set_postfix({"loss": f"{loss_sum / seen:.3f}", "acc": f"{right / seen:.1%}"}, refresh=False)
+            bar.update(len(labels))
+        learning_rate = self.scheduler.get_last_lr()[0]
+        held_out = self.evaluate()
+        values = (self.epoch + 1, loss_sum / seen, right / seen, held_out.loss, held_out.accuracy, learning_rate,
+                  time.perf_counter() - started)  # fmt: skip
+        return dict(zip(HISTORY_COLUMNS, values))
+
+    def _one_step(self, images: Tensor, labels: Tensor, step: int) -> tuple[float, Tensor]:
+        """Forward, backward and update on one batch; returns the loss and the logits."""
+        logits = self.model(images)
+        loss = F.cross_entropy(logits, labels)
+        value = loss.item()
+        where = f"step {step + 1} of epoch {self.epoch + 1}"
+        if not np.isfinite(value):
+            raise DivergedError(f"the loss is {value} in {where}: {self._blame(images)}{self._advice()}")
+        self.optimizer.zero_grad()
+        loss.backward()
+        broken = [name for name, p in self.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
+        if broken:
+            # The last parameter is the nearest to the loss, where backward came by first.
+            others = f" (and of {len(broken) - 1} more parameters)" if len(broken) > 1 else ""
+            raise DivergedError(f"the gradient of {broken[-1]}{others} is not finite in {where}{self._advice()}")
+        self.optimizer.step()
+        self.scheduler.step()
+        return value, logits.detach()
+
+    def evaluate(self) -> Evaluation:
+        """Loss, accuracy and class probabilities on the held-out images, in evaluation mode."""
+        self.model.eval()
+        logits, labels = [], []
+        with tinynet.no_grad():
+            for images, targets in self.held_out_loader:
+                logits.append(self.model(images))
+                labels.append(targets)
+            all_logits, all_labels = tinynet.cat(logits), tinynet.cat(labels)
+            loss = F.cross_entropy(all_logits, all_labels).item()
+            probabilities = F.softmax(all_logits, dim=1).numpy()
+        targets = all_labels.numpy()
+        accuracy = float((probabilities.argmax(axis=1) == targets).mean())
+        return Evaluation(loss, accuracy, probabilities, targets)
+
+    # Numbers that break
+
+    def _blame(self, images: Tensor) -> str:
+        """Where NaN or infinity comes from: a parameter, the batch, or the first layer that makes one."""
+        if name := _first_broken(self.model.named_parameters()):
+            return f"the parameter {name} is not finite"
+        if not _finite(images):
+            broken = ~np.isfinite(images.numpy()).reshape(len(images), -1).all(axis=1)
+            layer = next(name for name, module in self.model.named_modules() if not list(module.children()))
+            return f"image {int(broken.argmax())} of the batch is not finite before the first layer, {layer}"
+        if name := _first_broken_layer(self.model, images):
+            return f"layer {name} is the first whose output is not finite"
+        return "every layer's output is finite, but the loss is not"
+
+    def _check_weights(self) -> None:
+        """Before the checkpoint is replaced: nothing broken may get into it."""
+        for kind, named in (("parameter", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
+            if name := _first_broken(named):
+                raise DivergedError(
+                    f"the {kind} {name} is not finite after epoch {self.epoch + 1}{self._advice()}"
+                )
+
+    def _advice(self) -> str:
+        kept = f"; {self.checkpoint} is kept as of epoch {self.epoch}" if self.checkpoint is not None else ""
+        return f"{kept}; a smaller learning rate may help"
+
+    # Checkpoints
+
+    def save(self) -> None:
+        """Writes the checkpoint, all or nothing; without a path it does nothing. Raises OSError."""
+        if self.checkpoint is None:
+            return
+        state = self.optimizer.state_dict()
+        tensors: dict[str, Any] = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        plain: dict[str, dict[str, Any]] = {}
+        for index, values in state["state"].items():
+            plain[str(index)] = {}
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = value
+                else:
+                    plain[str(index)][name] = value
+        tensors["generator"] = tinynet.get_rng_state()
+        if self.train_loader.generator is not None:
+            tensors["loader_generator"] = self.train_loader.generator.get_state()
+        record = {
+            "config": self.config,
+            "history": self.history,
+            "optimizer": {"state": plain, "param_groups": state["param_groups"]},
+            "scheduler": self.scheduler.state_dict(),
+        }
+        save_safetensors(tensors, self.checkpoint, {METADATA_KEY: json.dumps(record)})
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Continues from a checkpoint: model, optimizer, schedule, generators and history.
+
+        Raises:
+            CheckpointError: unreadable, damaged, or of another model or optimizer; nothing has changed then.
+        """
+        tensors, record = read_checkpoint(path)
+        model_state = {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(model_state)
+        try:
+            self.optimizer.load_state_dict(_optimizer_state(tensors, record["optimizer"]))
+        except (TinynetError, KeyError, TypeError, ValueError) as error:
+            self.model.load_state_dict(before)
+            raise CheckpointError(f"{path} does not fit this optimizer: {error}") from error
+        self.scheduler.load_state_dict(record["scheduler"])
+        self.history = record["history"]
+        tinynet.set_rng_state(tensors["generator"])
+        if self.train_loader.generator is not None and "loader_generator" in tensors:
+            self.train_loader.generator.set_state(tensors["loader_generator"])
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> TrainingState:
+    """The tensors and the record (config, history, optimizer, scheduler) of a training checkpoint.
+
+    Raises:
+        CheckpointError: unreadable, damaged, or no checkpoint of a training.
+    """
+    checkpoint = load_safetensors(path)
+    try:
+        record = json.loads(checkpoint.metadata[METADATA_KEY])
+        complete = {"config", "history", "optimizer", "scheduler"} <= set(record) and "generator" in checkpoint.tensors
+    except (KeyError, ValueError, TypeError):
+        complete = False
+    if not complete:
+        raise CheckpointError(f"{path} holds tensors but no training to resume; `checkpoint.safetensors` does")
+    return TrainingState(checkpoint.tensors, record)
+
+
+def _optimizer_state(tensors: Mapping[str, Tensor], plain: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in plain["state"].items()}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state[int(index)][name] = value
+    return {"state": state, "param_groups": plain["param_groups"]}
+
+
+def _describe(row: Row, epochs: int) -> str:
+    return (
+        f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:6.2%}"
+        f"   held out {row['held_out_accuracy']:6.2%}   {row['seconds']:.1f} s"
+    )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(np.isfinite(tensor.detach().numpy()).all())
+
+
+def _first_broken(named: Any) -> str | None:
+    return next((name for name, tensor in named if not _finite(tensor)), None)
+
+
+def _first_broken_layer(model: nn.Module, images: Tensor) -> str | None:
+    """Runs the batch once more and watches every layer's output."""
+    broken: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and not _finite(output):
+                broken.append(f"{name} ({type(module).__name__})")
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    try:
+        with tinynet.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return broken[0] if broken else None
