@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
 import struct
-import subprocess
-import sys
 import tarfile
 import zipfile
 from collections import Counter, OrderedDict
@@ -19,6 +16,7 @@ import pytest
 import tinynet
 from tests.checkpoint import hostile
 from tests.checkpoint import torch_writer as writer
+from tests.checkpoint.memory import peaks_of_load
 from tests.checkpoint.torch_writer import Build, Call, File, Name, Raw, Reference, ordered
 from tinynet.checkpoint.torch_files import TensorInfo, is_torch_file, list_torch_file, read_torch_file
 from tinynet.errors import CheckpointError
@@ -632,38 +630,12 @@ def test_no_flipped_byte_of_a_zip_changes_a_value() -> None:
 
 # ---- memory
 
-MEASURE = """
-import json, sys
-from tinynet.checkpoint.torch_files import read_torch_file
-from tinynet.errors import CheckpointError
-
-def status(field):
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
-
-for path in sys.argv[1:]:
-    open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
-    before = status("VmRSS")
-    try:
-        loaded = read_torch_file(path)
-        total = sum(float(tensor.sum()) for tensor in loaded.values())
-        loaded = None
-    except CheckpointError as error:
-        total = None
-    print(json.dumps([path, total, status("VmHWM") - before]))
-"""
-
 
 def peaks(contents: dict[str, bytes]) -> dict[str, tuple[float | None, int]]:
     """What a fresh process loaded from each file (the sum, None if refused), and its peak of extra memory."""
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("measuring the peak needs Linux' /proc")
     for name, content in contents.items():
         Path(name).write_bytes(content)
-    root = Path(tinynet.__file__).parents[1]
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{MEASURE}", *contents]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    return {name: (total, peak) for name, total, peak in map(json.loads, output.splitlines())}
+    return peaks_of_load([Path(name) for name in contents])
 
 
 def test_loading_takes_little_more_memory_than_the_file() -> None:
