@@ -174,7 +174,8 @@ def finish(config: dict[str, Any], trainer: training.Trainer, folder: Path, seco
     held_out = trainer.evaluate()
     right, total = int(round(held_out.accuracy * len(held_out.labels))), len(held_out.labels)
     images: data.ImageDataset = trainer.held_out_loader.dataset
-    title = f"{config['model']} on {config['data']}, {trainer.epoch} epochs, seed {config['seed']}"
+    epochs = "1 epoch" if trainer.epoch == 1 else f"{trainer.epoch} epochs"
+    title = f"{config['model']} on {config['data']}, {epochs}, seed {config['seed']}"
     summary = {**config, "held_out_accuracy": held_out.accuracy, "tinynet": tinynet.__version__}
     metadata = {"config": json.dumps(config), "classes": json.dumps(images.classes)}
     checkpoint.save_safetensors(trainer.model.state_dict(), folder / WEIGHTS, metadata)
