@@ -10,10 +10,16 @@ from tinynet import kernels, nn, optim
 from tinynet.models import Bottleneck, CifarResNet
 
 
-def step(dtype, seed: int = 0) -> dict[str, np.ndarray]:
-    """Parameters, gradients and running statistics after one step of SGD on 16 images of 24×24."""
+def step(dtype, seed: int = 0, smooth: bool = False) -> dict[str, np.ndarray]:
+    """Parameters, gradients and running statistics after one step of SGD on 16 images of 24×24.
+
+    With ``smooth`` tanh stands for ReLU, whose kink lets float32 rounding move gradients by percents.
+    """
     tinynet.manual_seed(seed)
     model = CifarResNet(11, num_classes=7, block=Bottleneck, width=16, in_channels=3, shortcut="B").to(dtype)
+    for module in list(model.modules()) if smooth else []:
+        if hasattr(module, "relu"):
+            module.relu = nn.Tanh()
     optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     images = tinynet.randn(16, 3, 24, 24, dtype=dtype)
     labels = tinynet.randint(7, (16,))
@@ -26,12 +32,14 @@ def step(dtype, seed: int = 0) -> dict[str, np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(tinynet.float64, 1e-12), (tinynet.float32, 1e-4)])
-def test_numpy_and_numba_agree_to_rounding(dtype, tolerance):
+@pytest.mark.parametrize(
+    ("dtype", "smooth", "tolerance"), [(tinynet.float64, False, 1e-12), (tinynet.float32, True, 1e-4)]
+)
+def test_numpy_and_numba_agree_to_rounding(dtype, smooth, tolerance):
     with kernels.backend("numpy"):
-        expected = step(dtype)
+        expected = step(dtype, smooth=smooth)
     with kernels.backend("numba"):
-        actual = step(dtype)
+        actual = step(dtype, smooth=smooth)
     for name, value in expected.items():
         scale = np.abs(value).max() or 1
         assert np.abs(actual[name] - value).max() <= tolerance * scale, name
