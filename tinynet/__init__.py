@@ -42,8 +42,10 @@ from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set
 __version__ = "0.1.0"
 
 # The upper floors are made with tinynet itself, so they are imported when first asked for.
-_ROOMS = ("checkpoint", "data", "inspect", "models", "plot", "training")
-_FROM_ROOMS = {"load": "checkpoint", "save": "checkpoint", "image_pyramid": "models"}
+_ROOMS = ("bench", "checkpoint", "data", "detection", "fusion", "inspect", "models", "plot", "training")
+_FROM_ROOMS = {
+    "fuse": "fusion", "image_pyramid": "models", "load": "checkpoint", "profile": "inspect", "save": "checkpoint",
+}  # fmt: skip
 
 
 def __getattr__(name: str):

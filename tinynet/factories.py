@@ -9,14 +9,14 @@ import numpy as np
 from . import dtypes, streams
 from .dtypes import as_numpy_dtype
 from .errors import DtypeError, ShapeError
-from .tensor import Tensor, as_array, as_tensor, sizes_of, wrap
+from .tensor import Tensor, as_array, as_tensor, derived, sizes_of, wrap
 from .tensor import device as check_device
 
 
-def _finish(array: np.ndarray, requires_grad: bool, device=None) -> Tensor:
+def _finish(values: np.ndarray | Tensor, requires_grad: bool, device=None) -> Tensor:
     if device is not None:
         check_device(device)
-    made = wrap(array)
+    made = wrap(values) if isinstance(values, np.ndarray) else values
     return made.requires_grad_() if requires_grad else made
 
 
@@ -138,7 +138,7 @@ def normal(mean=0.0, std=1.0, size=None, *, generator=None) -> Tensor:
 def bernoulli(input: Tensor, *, generator=None) -> Tensor:
     """One with the probability that ``input`` holds, else zero."""
     drawn = streams.uniform(tuple(input.shape), np.dtype(np.float64), generator)
-    return wrap((drawn < input._array).astype(input._array.dtype))
+    return derived((drawn < input._array).astype(input._array.dtype), input)
 
 
 def _like(input: Tensor, dtype):
@@ -146,19 +146,24 @@ def _like(input: Tensor, dtype):
 
 
 def zeros_like(input: Tensor, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    return zeros(input.shape, dtype=_like(input, dtype), device=device, requires_grad=requires_grad)
+    return full_like(input, 0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    return ones(input.shape, dtype=_like(input, dtype), device=device, requires_grad=requires_grad)
+    return full_like(input, 1, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def empty_like(input: Tensor, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    return empty(input.shape, dtype=_like(input, dtype), device=device, requires_grad=requires_grad)
+    made = np.empty_like(input._array, as_numpy_dtype(_like(input, dtype)))
+    return _finish(derived(made, input), requires_grad, device)
 
 
 def full_like(input: Tensor, fill_value, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
-    return full(input.shape, fill_value, dtype=_like(input, dtype), device=device, requires_grad=requires_grad)
+    """One value everywhere; the memory has the order of ``input``'s."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    made = np.full_like(input._array, fill_value, as_numpy_dtype(_like(input, dtype)))
+    return _finish(derived(made, input), requires_grad, device)
 
 
 def randn_like(input: Tensor, *, dtype=None, device=None, requires_grad: bool = False) -> Tensor:

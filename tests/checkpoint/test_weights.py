@@ -16,6 +16,7 @@ import tinynet
 from tests.checkpoint.torch_writer import Build, File, ordered
 from tinynet import models, nn
 from tinynet.checkpoint import load_weights, read_state_dict, save
+from tinynet.detection.retinanet import RetinaNetClassificationHead
 from tinynet.errors import CheckpointError
 from tinynet.models import CifarResNet
 
@@ -180,11 +181,8 @@ class Tower(nn.Module):
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
-        head = nn.Module()
-        head.conv = nn.Sequential(*[nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()) for _ in range(4)])
-        head.cls_logits = nn.Conv2d(2, 9 * classes, 3)
         self.head = nn.Module()
-        self.head.classification_head = head
+        self.head.classification_head = RetinaNetClassificationHead(2, 9, classes)
 
 
 OLD_TOWER = {"conv.0.0.": "conv.0.", "conv.1.0.": "conv.2.", "conv.2.0.": "conv.4.", "conv.3.0.": "conv.6."}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.kernels.box_cases import box_calls
 from tinynet.kernels import geometry
 
 # (input, weight, stride, padding, dilation, groups)
@@ -91,6 +92,8 @@ def cases() -> Iterator[Case]:
         yield from _resize_cases(number, *case)
     for number, shape in enumerate(CHANNEL_SHAPES):
         yield from _channel_cases(number, shape)
+    for call in box_calls():
+        yield Case(*call)
     for shape in [(3, 4, 5), (1, 1, 1), (7, 0, 2), (0, 3, 2), (2, 3, 0), (65, 33, 40)]:
         yield Case("matrix_product", str(shape), lambda r, d, s=shape: (_normal(r, d, s[:2]), _normal(r, d, s[1:])))
 

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 
 from tests.kernels.cases import arguments, cases, results
 from tests.kernels.processes import KERNELS_ONLY, output_of, python
@@ -106,11 +106,10 @@ def test_set_num_threads_explains_what_it_refuses():
 
 
 def _blas_threads() -> list[int]:
-    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+    return [library["num_threads"] for library in launch.blas_libraries()]
 
 
-def test_blas_runs_on_one_thread_inside_a_launch_and_as_before_after_it():
-    launch._load_scipy_blas()
+def test_blas_runs_on_one_thread_inside_a_product_and_as_before_after_it():
     with threadpool_limits(2, user_api="blas"):
         before = _blas_threads()
         with launch.single_threaded_blas():
@@ -126,7 +125,6 @@ def test_blas_runs_on_one_thread_inside_a_launch_and_as_before_after_it():
 
 def test_blas_is_limited_from_every_python_thread():
     """threadpoolctl itself would silently ignore all threads but the first."""
-    launch._load_scipy_blas()
     seen = []
 
     def look():

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 import tinynet
 from tests.ops.against_torch import bounded, compare
 from tests.reference.cases import Input, normal, rounded
+from tinynet import kernels
 from tinynet.nn import functional as F
+from tinynet.ops import pooling
+from tinynet.tensor import apply
 
 dtypes = st.sampled_from(["float32", "float64"])
 
@@ -97,9 +100,14 @@ def test_the_first_maximum_takes_the_gradient():
     assert x.grad.flatten().tolist() == [1, 0, 0, 0]
 
 
-def test_only_indices_are_kept():
+@pytest.mark.parametrize("return_indices", [True, False])
+def test_only_indices_are_kept(return_indices):
     x = tinynet.randn(2, 3, 6, 6, requires_grad=True)
-    assert list(F.max_pool2d(x, 2).grad_fn.saved) == ["indices", "input_shape"]
+    y = apply(pooling.MaxPool, x, kernel_size=2, return_indices=return_indices)
+    saved = (y[0] if return_indices else y).grad_fn.saved
+    assert {name for name, value in saved.items() if isinstance(value, np.ndarray)} == {"indices"}
+    compiled = kernels.current_backend() == "numba"
+    assert saved["indices"].itemsize == (1 if compiled and not return_indices else 8)
     assert not any(isinstance(v, np.ndarray) for v in F.avg_pool2d(x, 2).grad_fn.saved.values())
 
 

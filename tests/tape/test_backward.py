@@ -71,6 +71,10 @@ def test_the_given_gradient_is_neither_kept_nor_changed():
     assert upstream.tolist() == [1, 2, 3]
     x.grad.zero_()
     assert upstream.tolist() == [1, 2, 3]
+    x.grad = None
+    x.clone().backward(upstream)  # handed through as it is
+    x.grad.zero_()
+    assert upstream.tolist() == [1, 2, 3]
 
 
 class Failing(Operation):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import GraphError
 from ..tape import DISCARD, Operation, no_grad
-from ..tensor import Tensor, apply, wrap
+from ..tensor import Tensor, apply, exposed, seen_gradient
 
 
 class FunctionCtx:
@@ -122,21 +122,23 @@ class _FunctionOperation(Operation):
                 raise TypeError(f"{call.function.__name__}: forward must return Tensors, got {type(output).__name__}")
         constants = {id(tensor) for tensor in ctx._not_differentiable}
         call.constants = [index for index, output in enumerate(outputs) if id(output) in constants]
+        results = [exposed(output) for output in outputs]  # forward may have kept what it returns
+        given = [call.args[index]._array for index in call.positions]
         saved = {f"saved_tensors[{i}]": t._array for i, t in enumerate(ctx._saved) if t is not None}
         node.save(ctx=ctx, call=call, **saved)
         if recorded is not None:
             recorded.materialize_grads = ctx.materialize_grads
         # an input returned as it is gets an array object of its own, so the tape can tell them apart
         return tuple(
-            output._array.view() if any(output._array is array for array in arrays) else output._array
-            for output in outputs
+            result.view() if any(result is array for array in given) else result for result in results
         )
 
     @staticmethod
     def backward(node, *grads):
         call, name = node.call, node.name
         with no_grad():
-            results = call.function.backward(node.ctx, *(None if grad is None else wrap(grad) for grad in grads))
+            seen = [None if grad is None else seen_gradient(grad) for grad in grads]
+            results = call.function.backward(node.ctx, *seen)
         results = results if isinstance(results, tuple) else (results,)
         if len(results) < call.count or any(extra is not None for extra in results[call.count :]):
             raise GraphError(

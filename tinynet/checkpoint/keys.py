@@ -1,12 +1,11 @@
 """From what a file holds to the names that a model has: nested state_dicts, wrappers' prefixes, older names.
 
 Names that modules changed themselves are their own business (`_load_from_state_dict`, as in torch): the pyramid's
-`inner_blocks.0.weight`, batch norms with and without `num_batches_tracked`.
+`inner_blocks.0.weight`, RetinaNet's `conv.2.weight`, batch norms with and without `num_batches_tracked`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -19,8 +18,6 @@ from tinynet.errors import CheckpointError
 
 NESTING = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "model.", "_orig_mod.")  # DataParallel, Lightning, torch.compile
-# RetinaNet's towers in files from before torchvision 0.12: convolutions numbered with the ReLUs between them
-OLD_TOWER = re.compile(r"(.*_head\.conv)\.([0246])\.(weight|bias)")
 
 
 def find_state_dict(value: Any) -> tuple[Mapping[str, Any], list[str]]:
@@ -45,14 +42,10 @@ def find_state_dict(value: Any) -> tuple[Mapping[str, Any], list[str]]:
 
 
 def match_names(state: Mapping[str, Any], wanted: Collection[str]) -> Mapping[str, Any]:
-    """`state` under the names `wanted` by a model, as far as they differ by known habits; the rest stays."""
+    """`state` under the names `wanted` by a model, as far as they differ by a wrapper's prefix; the rest stays."""
     while prefix := _wrapper(state, wanted):
         state = _without_prefix(state, prefix)
-    renamed: OrderedDict[str, Any] = OrderedDict()
-    for name, value in state.items():
-        current = _current_name(name)
-        renamed[current if name not in wanted and current in wanted and current not in state else name] = value
-    return _keep_versions(renamed, getattr(state, "_metadata", None))
+    return state
 
 
 def _contents(value: Any) -> str:
@@ -85,8 +78,3 @@ def _keep_versions(state: OrderedDict[str, Any], versions: Any) -> Mapping[str, 
     if isinstance(versions, Mapping):
         state._metadata = versions  # type: ignore[attr-defined]  # where torch keeps each module's layout version
     return state
-
-
-def _current_name(name: Any) -> Any:
-    old = OLD_TOWER.fullmatch(name) if isinstance(name, str) else None
-    return f"{old[1]}.{int(old[2]) // 2}.0.{old[3]}" if old else name

@@ -45,7 +45,7 @@ def find_weights(source: str | os.PathLike[str], architecture: str | None) -> Pa
         CheckpointError: an unknown name, or a file that does not have the hash in its name.
         DataError: the download failed; it names the file, its address, and where to put it by hand.
     """
-    if not _is_name(source):
+    if not is_published_name(source):
         return _checked(Path(source))
     file = _published_file(str(source), architecture)
     for folder in _own_folders():
@@ -54,7 +54,7 @@ def find_weights(source: str | os.PathLike[str], architecture: str | None) -> Pa
     return download(ADDRESS + file, user_cache("weights") / file, _hash(file), desc=file)
 
 
-def _is_name(source: str | os.PathLike[str]) -> bool:
+def is_published_name(source: str | os.PathLike[str]) -> bool:
     """Whether it is written as names of weights are, and no file is called so."""
     return isinstance(source, str) and re.fullmatch("[A-Z0-9_]+", source) is not None and not Path(source).exists()
 

@@ -74,6 +74,7 @@ def _parser() -> Parser:
     _add_info(commands)
     _add_checkpoints(commands)
     _add_looks(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -143,6 +144,29 @@ def _add_looks(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", metavar="PATH", help="the picture (default: <photo>-classes.png)")
 
 
+def _add_bench(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "bench", "measure speed and memory here, alone or beside other engines", _run_bench)
+    parser.add_argument("--model", nargs="+", default=["resnet50"], help="such as resnet50, resnet50_fpn (640×640)")
+    parser.add_argument("--work", choices=("inference", "training", "both"), default="both", help="default: both")
+    parser.add_argument("--batch", nargs="+", type=_integer(1), help="images at once (default: 1 8; CIFAR nets 128)")
+    parser.add_argument("--size", help="of the images: 224, or height and width: 480x640 (default: the model's usual)")
+    parser.add_argument("--fused", action="store_true", help="of inference, only the fused model")
+    parser.add_argument("--eager", action="store_true", help="of inference, only the model as it is")
+    parser.add_argument("--against", nargs="+", choices=("torch", "onnxruntime"), default=[], help="taking turns with")
+    parser.add_argument("--layers", action="store_true", help="also time and memory layer by layer")
+    parser.add_argument("--scaling", action="store_true", help="time against batch, image size, depth and threads")
+    parser.add_argument("--small", action="store_true", help="1,000 additions of small tensors, against torch")
+    parser.add_argument("--targets", action="store_true", help="the rows of the README's table, with their limits")
+    parser.add_argument("--threads", type=_integer(1), help="threads of every side (default: all cores)")
+    parser.add_argument("--seconds", type=_seconds, default=4.0, help="of measuring per side and work (default: 4)")
+    parser.add_argument("--out", metavar="DIR", help="folder of CSV and pictures (default: runs/bench, -2, -3, …)")
+
+    parser = _command(commands, "warmup", "compile every kernel once, so that nothing waits for it later", _run_bench)
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--float64", action="store_true", help="for float64 instead of float32")
+    kinds.add_argument("--all", action="store_true", help="for float32 and float64")
+
+
 def _command(
     commands: argparse._SubParsersAction, name: str, summary: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
@@ -175,6 +199,16 @@ def _rate(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"needs seconds between 0 and 3600, got {text!r}")
+    return value
+
+
 def _run_train(options: argparse.Namespace) -> int | None:
     from tinynet.cli.train import run
 
@@ -204,5 +238,11 @@ def _run_checkpoint(options: argparse.Namespace) -> int | None:
 
 def _run_look(options: argparse.Namespace) -> int | None:
     from tinynet.cli.look import COMMANDS
+
+    return COMMANDS[options.command](options)
+
+
+def _run_bench(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.bench import COMMANDS
 
     return COMMANDS[options.command](options)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from tinynet.autograd.gradcheck import diagnose, gradcheck_module
 from tinynet.inspect.compare import Comparison, compare
 from tinynet.inspect.mermaid import to_mermaid
+from tinynet.inspect.profile import Report, profile
 from tinynet.inspect.summary import Summary, summary
 
-__all__ = ["Comparison", "Summary", "compare", "diagnose", "gradcheck_module", "summary", "to_mermaid"]
+__all__ = [
+    "Comparison", "Report", "Summary", "compare", "diagnose", "gradcheck_module", "profile", "summary", "to_mermaid",
+]  # fmt: skip

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tinynet import nn
 from tinynet.ops import convolution, indexing, linear, pooling, reduction, shape, upsampling
 from tinynet.tape import Node
@@ -60,7 +58,8 @@ def geometry_of(node: Node, sources: Sequence[Source], module: nn.Module) -> Geo
         stride, _, dilation, _ = saved["settings"]
         return _spread(joined, saved["weight_shape"][2:], stride, dilation)
     if operation is pooling.MaxPool:
-        return _windowed(joined, *_max_pool_window(saved, module))
+        kernel, stride, _, dilation = saved["window"]
+        return _windowed(joined, kernel, stride, dilation)
     if operation is pooling.AveragePool:
         kernel, stride = saved["settings"][:2]
         return _windowed(joined, kernel, stride, (1, 1))
@@ -144,22 +143,6 @@ def _factor(size: int, output: int) -> Fraction:
     """How much larger the output is: n, if a stride of n leads back to the input's size (13 → 25 is twice)."""
     whole = math.ceil(output / size)
     return Fraction(whole) if math.ceil(output / whole) == size else Fraction(output, size)
-
-
-def _max_pool_window(saved: dict[str, Any], module: nn.Module) -> tuple[Any, Any, Any]:
-    """Kernel, stride and dilation: the layer's own, or for the bare function what the maxima's positions show."""
-    if isinstance(module, nn.MaxPool2d):
-        return _pair(module.kernel_size), _pair(module.stride), _pair(module.dilation)
-    indices, size = saved["indices"], saved["input_shape"][2:]
-    stride = [max(1, round(i / o)) for i, o in zip(size, indices.shape[2:])]
-    rows = indices // size[1] - np.arange(indices.shape[2])[:, None] * stride[0]
-    columns = indices % size[1] - np.arange(indices.shape[3]) * stride[1]
-    kernel = [int(np.ptp(offsets)) + 1 for offsets in (rows, columns)]
-    return kernel, stride, (1, 1)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _index_steps(key: indexing.Key) -> tuple[int, int]:

@@ -75,10 +75,10 @@ def build(name: str, command: str) -> nn.Module:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there is {', '.join(known)}"
         raise TinynetError(f"{command}: there is no model {name!r}; {hint}")
-    return _built(name, registry, fpn)
+    return built(name, registry, fpn)
 
 
-def _built(name: str, registry: Any, fpn: Any) -> Any:
+def built(name: str, registry: Any, fpn: Any) -> Any:
     """The model from these modules: tinynet's own, or their twins made of torch."""
     if name.endswith(PYRAMID):
         return fpn.resnet_fpn_backbone(name.removesuffix(PYRAMID), trainable_layers=5)
@@ -151,7 +151,7 @@ def _torch_side(request: str, path: str) -> None:
 
     fields = json.loads(request)
     case = Case(**{**fields, "size": tuple(fields["size"])})
-    model = _built(case.name, torch_twin("registry"), torch_twin("fpn"))
+    model = built(case.name, torch_twin("registry"), torch_twin("fpn"))
     write_record(run_case(case, model, torch), Path(path))
 
 

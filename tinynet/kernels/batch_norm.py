@@ -2,14 +2,27 @@
 
 Ioffe and Szegedy 2015; torch.nn.functional.batch_norm. Sums run in float64, so that float32 statistics are
 right to their last digits however large a batch is.
+
+What is in cache when. The statistics need all pixels before the first can be normalised, and an activation does
+not stay in L2 until then: two trips through memory each way is the least, and there are two.
+- Trip 1 adds up both moments at once (forward: x and x²; backward: grad and grad·x), lines of whole pixels
+  streaming past one line of float64 sums per moment (4 KB each, in L1). Taking x² apart into variance and mean²
+  would cancel; so the mean of a few pixels is subtracted from x before, after which mean² is at most about as
+  large as the variance, and nothing is lost. Four lines are added up in registers (in x's precision, which four
+  summands do not hurt) before their sum goes to the line in L1: a load and a store per number would be slower
+  than memory.
+- Trip 2 reads the same lines again with the channels' coefficients in L1 (2 KB each) and writes the result.
+- Backward keeps nothing of the size of x but x itself: (x - mean) is recomputed in both trips while the line is
+  in registers, which costs nothing beside reading it. Lines and blocks: see elementwise.py.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.elementwise import channel_block, scale_shift
-from tinynet.kernels.launch import jit, launch, prange, readable
+from tinynet.kernels.elementwise import at, block_lines, block_totals, line_length, lines_of, scale_shift
+from tinynet.kernels.launch import jit, launch, prange
+from tinynet.kernels.layout import channels_last, channels_last_empty, rows
 from tinynet.kernels.registry import Kernel
 
 
@@ -140,106 +153,201 @@ def _batch_norm_eval_backward_numpy(grad, x, weight, mean, variance, eps):
 # --- Numba -------------------------------------------------------------------------------------------------
 
 
-@jit
-def _train_compiled(x, weight, bias, eps, y, mean, variance, scale, block):
-    batch, channels, length = x.shape
-    count = batch * length
-    for job in prange((channels + block - 1) // block):
-        for c in range(job * block, min((job + 1) * block, channels)):
-            total = 0.0
-            for n in range(batch):
-                for k in range(length):
-                    total += x[n, c, k]
-            centre = total / count
-            spread = 0.0
-            for n in range(batch):
-                for k in range(length):
-                    deviation = x[n, c, k] - centre
-                    spread += deviation * deviation
-            mean[c] = centre
-            variance[c] = spread / count
-            scale[c] = weight[c] / np.sqrt(np.float64(variance[c]) + eps)
-            # read back: these have x's precision, as all of the last loop then has
-            middle = mean[c]
-            factor = scale[c]
-            shift = bias[c]
-            for n in range(batch):
-                for k in range(length):
-                    y[n, c, k] = (x[n, c, k] - middle) * factor + shift
+# The compiled kernels take x as (sets, numbers): pixel after pixel of every set that shares its statistics. Batch
+# norm has one set, group norm (group_norm.py) one per image. Coefficients come as lines, (sets, length).
 
 
 @jit
-def _backward_compiled(grad, x, weight, mean, variance, eps, training, grad_x, grad_weight, grad_bias,
-                       coefficients, block):  # fmt: skip
-    batch, channels, length = x.shape
-    count = batch * length
-    for job in prange((channels + block - 1) // block):
-        for c in range(job * block, min((job + 1) * block, channels)):
-            inverse = 1.0 / np.sqrt(np.float64(variance[c]) + eps)
-            middle = np.float64(mean[c])
-            total = 0.0
-            product = 0.0
-            for n in range(batch):
-                for k in range(length):
-                    total += grad[n, c, k]
-                    product += grad[n, c, k] * (x[n, c, k] - middle)
-            grad_bias[c] = total
-            grad_weight[c] = product * inverse
-            coefficients[c, 0] = inverse * weight[c]
-            coefficients[c, 1] = total / count
-            coefficients[c, 2] = product * inverse * inverse / count
-            factor = coefficients[c, 0]
-            mean_grad = coefficients[c, 1]
-            slope = coefficients[c, 2]
-            centre = mean[c]
-            for n in range(batch):
-                if training:
-                    for k in range(length):
-                        grad_x[n, c, k] = (grad[n, c, k] - mean_grad - (x[n, c, k] - centre) * slope) * factor
-                else:
-                    for k in range(length):
-                        grad_x[n, c, k] = grad[n, c, k] * factor
+def _moments_compiled(x, centre, lines, partial):
+    sets, blocks, _, line = partial.shape
+    size = x.shape[1]
+    for job in prange(sets * blocks):
+        s = job // blocks
+        block = job % blocks
+        for k in range(line):
+            partial[s, block, 0, k] = 0
+            partial[s, block, 1, k] = 0
+        first = block * lines * line
+        stop = min(first + lines * line, size)
+        while first + 4 * line <= stop:
+            for k in range(line):
+                a = x[s, at(first + k)] - centre[s, k]
+                b = x[s, at(first + line + k)] - centre[s, k]
+                c = x[s, at(first + 2 * line + k)] - centre[s, k]
+                d = x[s, at(first + 3 * line + k)] - centre[s, k]
+                partial[s, block, 0, k] += (a + b) + (c + d)
+                partial[s, block, 1, k] += (a * a + b * b) + (c * c + d * d)
+            first += 4 * line
+        while first < stop:
+            for k in range(min(line, stop - first)):
+                a = x[s, at(first + k)] - centre[s, k]
+                partial[s, block, 0, k] += a
+                partial[s, block, 1, k] += a * a
+            first += line
+
+
+@jit
+def _normalise_compiled(x, mean, scale, shift, y):
+    sets, line = mean.shape
+    size = x.shape[1]
+    blocks = (size + 4 * line - 1) // (4 * line)
+    for job in prange(sets * blocks):
+        s = job // blocks
+        first = job % blocks * 4 * line
+        if first + 4 * line <= size:
+            for k in range(line):
+                y[s, at(first + k)] = (x[s, at(first + k)] - mean[s, k]) * scale[s, k] + shift[s, k]
+                second = at(first + line + k)
+                y[s, second] = (x[s, second] - mean[s, k]) * scale[s, k] + shift[s, k]
+                third = at(first + 2 * line + k)
+                y[s, third] = (x[s, third] - mean[s, k]) * scale[s, k] + shift[s, k]
+                fourth = at(first + 3 * line + k)
+                y[s, fourth] = (x[s, fourth] - mean[s, k]) * scale[s, k] + shift[s, k]
+        else:
+            for start in range(first, size, line):
+                for k in range(min(line, size - start)):
+                    y[s, at(start + k)] = (x[s, at(start + k)] - mean[s, k]) * scale[s, k] + shift[s, k]
+
+
+@jit
+def _gradient_moments_compiled(grad, x, mean, lines, partial):
+    sets, blocks, _, line = partial.shape
+    size = x.shape[1]
+    for job in prange(sets * blocks):
+        s = job // blocks
+        block = job % blocks
+        for k in range(line):
+            partial[s, block, 0, k] = 0
+            partial[s, block, 1, k] = 0
+        first = block * lines * line
+        stop = min(first + lines * line, size)
+        while first + 4 * line <= stop:
+            for k in range(line):
+                a, b = grad[s, at(first + k)], grad[s, at(first + line + k)]
+                c, d = grad[s, at(first + 2 * line + k)], grad[s, at(first + 3 * line + k)]
+                partial[s, block, 0, k] += (a + b) + (c + d)
+                a *= x[s, at(first + k)] - mean[s, k]
+                b *= x[s, at(first + line + k)] - mean[s, k]
+                c *= x[s, at(first + 2 * line + k)] - mean[s, k]
+                d *= x[s, at(first + 3 * line + k)] - mean[s, k]
+                partial[s, block, 1, k] += (a + b) + (c + d)
+            first += 4 * line
+        while first < stop:
+            for k in range(min(line, stop - first)):
+                a = grad[s, at(first + k)]
+                partial[s, block, 0, k] += a
+                partial[s, block, 1, k] += a * (x[s, at(first + k)] - mean[s, k])
+            first += line
+
+
+@jit
+def _input_gradient_compiled(grad, x, mean, slope, shift, factor, grad_x):
+    sets, line = mean.shape
+    size = x.shape[1]
+    blocks = (size + 2 * line - 1) // (2 * line)
+    for job in prange(sets * blocks):
+        s = job // blocks
+        first = job % blocks * 2 * line
+        if first + 2 * line <= size:
+            for k in range(line):
+                a = (x[s, at(first + k)] - mean[s, k]) * slope[s, k] + shift[s, k]
+                b = (x[s, at(first + line + k)] - mean[s, k]) * slope[s, k] + shift[s, k]
+                grad_x[s, at(first + k)] = grad[s, at(first + k)] * factor[s, k] - a
+                grad_x[s, at(first + line + k)] = grad[s, at(first + line + k)] * factor[s, k] - b
+        else:
+            for start in range(first, size, line):
+                for k in range(min(line, size - start)):
+                    a = (x[s, at(start + k)] - mean[s, k]) * slope[s, k] + shift[s, k]
+                    grad_x[s, at(start + k)] = grad[s, at(start + k)] * factor[s, k] - a
+
+
+def moments(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance (sets, C) of the rows of pixels x (sets, numbers), in float64."""
+    sets, size = x.shape
+    length, count = line_length(size, channels), size // channels
+    each, blocks = block_lines(size, length)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sample = x.reshape(sets, count, channels)[:, :: max(1, count // 16)].mean(1, dtype=np.float64).astype(x.dtype)
+        sample[~np.isfinite(sample)] = 0
+        partial = np.empty((sets, blocks, 2, length))
+        launch(_moments_compiled, x, *lines_of(length, sample, dtype=x.dtype), each, partial, cost=0.1 * x.size)
+        totals = block_totals(partial, channels) / count
+        offset, squares = totals[:, 0], totals[:, 1]
+        return sample + offset, np.maximum(squares - offset * offset, 0)
+
+
+def normalise(x: np.ndarray, y: np.ndarray, *coefficients: np.ndarray) -> None:
+    """y = (x - mean)·scale + shift for x, y (sets, numbers) and coefficients mean, scale, shift (sets, C)."""
+    lines = lines_of(line_length(x.shape[1], coefficients[0].shape[1]), *coefficients, dtype=x.dtype)
+    launch(_normalise_compiled, x, *lines, y, cost=0.15 * x.size)
+
+
+def gradient_moments(grad: np.ndarray, x: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums (sets, C) of grad and of grad·(x - mean) for grad, x (sets, numbers) and mean (sets, C), in float64."""
+    (sets, size), channels = x.shape, mean.shape[1]
+    length = line_length(size, channels)
+    each, blocks = block_lines(size, length)
+    partial = np.empty((sets, blocks, 2, length))
+    line = lines_of(length, mean, dtype=x.dtype)
+    launch(_gradient_moments_compiled, grad, x, *line, each, partial, cost=0.15 * x.size)
+    totals = block_totals(partial, channels)
+    return totals[:, 0], totals[:, 1]
+
+
+def input_gradient(grad: np.ndarray, x: np.ndarray, grad_x: np.ndarray, *coefficients: np.ndarray) -> None:
+    """grad_x = grad·factor - (x - mean)·slope - shift; coefficients mean, slope, shift, factor (sets, C)."""
+    lines = lines_of(line_length(x.shape[1], coefficients[0].shape[1]), *coefficients, dtype=x.dtype)
+    launch(_input_gradient_compiled, grad, x, *lines, grad_x, cost=0.25 * x.size)
+
+
+def _one_set(x: np.ndarray) -> np.ndarray:
+    return rows(x).reshape(1, -1)
 
 
 def _batch_norm_train_numba(x, weight, bias, eps):
     if not x.size:
         return _batch_norm_train_numpy(x, weight, bias, eps)
-    channels = x.shape[1]
-    y = np.empty(x.shape, x.dtype)
-    mean, variance, scale = np.empty((3, channels), x.dtype)
-    weight = readable(_ones_or(weight, channels, x.dtype))
-    bias = readable(_zeros_or(bias, channels, x.dtype))
-    block = channel_block(x.shape[2])
-    launch(_train_compiled, readable(x), weight, bias, eps, y, mean, variance, scale, block, cost=0.7 * x.size)
-    return y, mean.copy(), variance.copy()
+    x = channels_last(x)
+    mean, variance = (statistic[0].astype(x.dtype) for statistic in moments(_one_set(x), x.shape[1]))
+    return _batch_norm_eval_numba(x, weight, bias, mean, variance, eps), mean, variance
 
 
 def _batch_norm_eval_numba(x, weight, bias, mean, variance, eps):
-    channels = x.shape[1]
-    scale = _inverse_deviation(variance, eps) * _ones_or(weight, channels, x.dtype)
-    shift = _zeros_or(bias, channels, x.dtype) - mean.astype(np.float64) * scale
-    run = scale_shift.implementations["numba"]
-    return run(x, scale.astype(x.dtype), shift.astype(x.dtype), None, False)
-
-
-def _backward_numba(grad, x, weight, mean, variance, eps, training):
-    channels = x.shape[1]
-    grad_x = np.empty(x.shape, x.dtype)
-    grad_weight, grad_bias = np.zeros(channels, x.dtype), np.zeros(channels, x.dtype)
+    y = channels_last_empty(x.shape, x.dtype)
     if x.size:
-        arrays = (readable(array) for array in (grad, x, _ones_or(weight, channels, x.dtype), mean, variance))
-        results = grad_x, grad_weight, grad_bias, np.empty((channels, 3), x.dtype)
-        block = channel_block(x.shape[2])
-        launch(_backward_compiled, *arrays, eps, training, *results, block, cost=0.9 * x.size)
-    return grad_x, grad_weight, grad_bias
+        scale = _inverse_deviation(variance, eps) * _ones_or(weight, x.shape[1], x.dtype)
+        shift = _zeros_or(bias, x.shape[1], x.dtype)
+        normalise(_one_set(x), _one_set(y), *(vector[None] for vector in (mean, scale, shift)))
+    return y
+
+
+def _channel_gradients_numba(grad, x, mean, variance, eps):
+    """Sum of grad·normalised x and of grad over each channel, in float64."""
+    grad_bias, product = gradient_moments(_one_set(grad), _one_set(x), mean[None])
+    return product[0] * _inverse_deviation(variance, eps), grad_bias[0]
 
 
 def _batch_norm_train_backward_numba(grad, x, weight, mean, variance, eps):
-    return _backward_numba(grad, x, weight, mean, variance, eps, True)
+    if not x.size:
+        return _batch_norm_train_backward_numpy(grad, x, weight, mean, variance, eps)
+    grad, x = channels_last(grad), channels_last(x)
+    grad_weight, grad_bias = _channel_gradients_numba(grad, x, mean, variance, eps)
+    inverse, count = _inverse_deviation(variance, eps), x.size // x.shape[1]
+    factor = inverse * _ones_or(weight, x.shape[1], x.dtype)
+    coefficients = mean, factor * inverse * grad_weight / count, factor * grad_bias / count, factor
+    grad_x = channels_last_empty(x.shape, x.dtype)
+    input_gradient(*map(_one_set, (grad, x, grad_x)), *(vector[None] for vector in coefficients))
+    return grad_x, grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
 
 
 def _batch_norm_eval_backward_numba(grad, x, weight, mean, variance, eps):
-    return _backward_numba(grad, x, weight, mean, variance, eps, False)
+    if not x.size:
+        return _batch_norm_eval_backward_numpy(grad, x, weight, mean, variance, eps)
+    grad = channels_last(grad)
+    grad_weight, grad_bias = _channel_gradients_numba(grad, x, mean, variance, eps)
+    factor = (_inverse_deviation(variance, eps) * _ones_or(weight, x.shape[1], x.dtype)).astype(x.dtype)
+    grad_x = scale_shift.implementations["numba"](grad, factor, np.zeros_like(factor), None, False)
+    return grad_x, grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
 
 
 def _train_shapes(x, weight, bias, eps):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynet.kernels import correlation, depthwise, indirect, packing
 from tinynet.kernels.geometry import Sizes, convolution_output_size
-from tinynet.kernels.im2col import at, col2im, gather_columns, im2col, scatter_columns
-from tinynet.kernels.launch import get_num_threads, inner, jit, launch, prange, product, readable
-from tinynet.kernels.linear import grouped_products
-from tinynet.kernels.registry import Kernel
+from tinynet.kernels.im2col import col2im, im2col
+from tinynet.kernels.launch import product
+from tinynet.kernels.layout import channels_last_empty
+from tinynet.kernels.registry import Kernel, runs_compiled
 
 # The plain path takes as many images at once as fit their columns into this many bytes.
 _COLUMN_BYTES = 1 << 30
@@ -120,408 +121,121 @@ def _weight_gradient_numpy(grad, x, weight_shape, stride, padding, dilation, gro
     return grad_weight.reshape(weight_shape)
 
 
-# --- Numba: the same products, tile by tile ----------------------------------------------------------------
-#
-# The columns of a whole batch can take gigabytes. A tile is a run of output pixels, counted through the batch,
-# whose columns fit into a core's cache: they are written, multiplied on one BLAS thread and dropped. What a
-# tile computes depends on shapes alone, so neither the number of threads nor that of jobs changes a bit.
+# --- Numba: no columns at all (indirect.py, correlation.py, depthwise.py) -----------------------------------
 
-_TILE_NUMBERS = 1 << 17
 _LONGEST_LAUNCH = 5e8  # nanoseconds of estimated work, so that Ctrl-C is answered soon
 
 
-def _tile_pixels(rows: int, pixels: int) -> int:
-    """Pixels per tile: the columns fill half of a usual level-2 cache, within bounds where BLAS is fast."""
-    fitting = max(64, min(2048, _TILE_NUMBERS // rows // 16 * 16))
-    return max(1, min(fitting, pixels))
-
-
-@inner
-def _copy_pixels(y, first_channel, channels, first_pixel, pixels, tile):
-    """tile (channels, pixels) = the channels of y (N, O, P) over pixels counted through the batch."""
-    per_image = y.shape[2]
-    for o in range(channels):
-        n = first_pixel // per_image
-        p = first_pixel % per_image
-        done = 0
-        while done < pixels:
-            count = min(per_image - p, pixels - done)
-            for q in range(count):
-                tile[o, at(done + q)] = y[n, first_channel + o, at(p + q)]
-            done += count
-            p = 0
-            n += 1
-
-
-@inner
-def _store_pixels(tile, bias, has_bias, y, first_channel, channels, first_pixel, pixels):
-    """The way back: y (N, O, P) = tile (channels, pixels) + bias."""
-    per_image = y.shape[2]
-    for o in range(channels):
-        n = first_pixel // per_image
-        p = first_pixel % per_image
-        done = 0
-        while done < pixels:
-            count = min(per_image - p, pixels - done)
-            if has_bias:
-                shift = bias[first_channel + o]
-                for q in range(count):
-                    y[n, first_channel + o, at(p + q)] = tile[o, at(done + q)] + shift
-            else:
-                for q in range(count):
-                    y[n, first_channel + o, at(p + q)] = tile[o, at(done + q)]
-            done += count
-            p = 0
-            n += 1
-
-
-@jit
-def _tiles_compiled(x, weight, bias, has_bias, y, tile, jobs, out_height, out_width, kernel_height, kernel_width,
-                    stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x):  # fmt: skip
-    groups, out_channels, rows = weight.shape
-    group_channels = x.shape[1] // groups
-    pixels = y.shape[0] * y.shape[2]
-    tiles = (pixels + tile - 1) // tile
-    for job in prange(jobs):
-        column_buffer = np.empty(rows * tile, x.dtype)
-        result_buffer = np.empty(out_channels * tile, x.dtype)
-        for index in range(groups * tiles * job // jobs, groups * tiles * (job + 1) // jobs):
-            g = index // tiles
-            first = index % tiles * tile
-            count = min(tile, pixels - first)
-            columns = column_buffer[: rows * count].reshape(rows, count)
-            result = result_buffer[: out_channels * count].reshape(out_channels, count)
-            gather_columns(x, g * group_channels, np.int64(0), rows, first, count, out_height, out_width,
-                           kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
-                           dilation_y, dilation_x, columns)  # fmt: skip
-            np.dot(weight[g], columns, result)
-            _store_pixels(result, bias, has_bias, y, g * out_channels, out_channels, first, count)
-
-
-@jit
-def _weight_gradient_compiled(grad, x, parts, tile, row_block, out_height, out_width,
-                              kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
-                              dilation_y, dilation_x):  # fmt: skip
-    chunks, groups, out_channels, rows = parts.shape
-    group_channels = x.shape[1] // groups
-    pixels = grad.shape[0] * grad.shape[2]
-    tiles = (pixels + tile - 1) // tile
-    row_blocks = (rows + row_block - 1) // row_block
-    for job in prange(chunks * groups * row_blocks):
-        chunk = job // (groups * row_blocks)
-        g = job // row_blocks % groups
-        first_row = job % row_blocks * row_block
-        count_rows = min(row_block, rows - first_row)
-        grad_buffer = np.empty(out_channels * tile, x.dtype)
-        column_buffer = np.empty(count_rows * tile, x.dtype)
-        result = np.empty((out_channels, count_rows), x.dtype)
-        for index in range(tiles * chunk // chunks, tiles * (chunk + 1) // chunks):
-            first = index * tile
-            count = min(tile, pixels - first)
-            grad_tile = grad_buffer[: out_channels * count].reshape(out_channels, count)
-            columns = column_buffer[: count_rows * count].reshape(count_rows, count)
-            _copy_pixels(grad, g * out_channels, out_channels, first, count, grad_tile)
-            gather_columns(x, g * group_channels, first_row, count_rows, first, count, out_height, out_width,
-                           kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
-                           dilation_y, dilation_x, columns)  # fmt: skip
-            np.dot(grad_tile, columns.T, result)
-            for o in range(out_channels):
-                for r in range(count_rows):
-                    parts[chunk, g, o, at(first_row + r)] += result[o, r]
-
-
-@jit
-def _input_gradient_compiled(grad, weight, grad_x, tile_rows, channel_block, out_height, out_width,
-                             kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
-                             dilation_y, dilation_x):  # fmt: skip
-    groups, rows, out_channels = weight.shape
-    taps = kernel_height * kernel_width
-    group_channels = rows // taps
-    blocks = (group_channels + channel_block - 1) // channel_block
-    for job in prange(grad_x.shape[0] * groups * blocks):
-        n = job // (groups * blocks)
-        g = job // blocks % groups
-        first_channel = job % blocks * channel_block
-        count_rows = min(channel_block, group_channels - first_channel) * taps
-        first_row = first_channel * taps
-        grad_buffer = np.empty(out_channels * tile_rows * out_width, grad.dtype)
-        column_buffer = np.empty(count_rows * tile_rows * out_width, grad.dtype)
-        for first_y in range(0, out_height, tile_rows):
-            count_y = min(tile_rows, out_height - first_y)
-            count = count_y * out_width
-            grad_tile = grad_buffer[: out_channels * count].reshape(out_channels, count)
-            columns = column_buffer[: count_rows * count].reshape(count_rows, count)
-            first_pixel = (n * out_height + first_y) * out_width
-            _copy_pixels(grad, g * out_channels, out_channels, first_pixel, count, grad_tile)
-            np.dot(weight[g, first_row : first_row + count_rows], grad_tile, columns)
-            scatter_columns(columns, first_row, count_rows, first_y, count_y, grad_x, n, g * group_channels,
-                            out_width, kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
-                            dilation_y, dilation_x)  # fmt: skip
-
-
-def _is_pointwise(weight_shape, stride, padding) -> bool:
-    return tuple(weight_shape[2:]) == (1, 1) and tuple(stride) == (1, 1) and tuple(padding) == (0, 0)
-
-
-def _work(y_shape, weight_shape) -> float:
-    """Estimated single-thread nanoseconds of one image: the multiplications, and writing the columns."""
-    pixels = y_shape[2] * y_shape[3]
-    rows = weight_shape[1] * weight_shape[2] * weight_shape[3]
-    return pixels * rows * (weight_shape[0] / 40 + 0.5)
-
-
-def _launch_slices(batch: int, nanoseconds_per_image: float) -> list[slice]:
-    step = max(1, int(_LONGEST_LAUNCH // max(1.0, nanoseconds_per_image)))
+def _launch_slices(batch: int, multiplications: float) -> list[slice]:
+    """The batch in pieces of at most half a second each."""
+    step = max(1, int(_LONGEST_LAUNCH * batch // max(1.0, multiplications / 80)))
     return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
 
 
-def _as_one_row(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) as (N, C, 1, H·W): a pointwise convolution knows no rows."""
-    return x.reshape(*x.shape[:2], 1, x.shape[2] * x.shape[3])
+def _multiplications(y_shape, weight_shape) -> float:
+    return float(np.prod(y_shape)) * float(np.prod(weight_shape[1:]))
+
+
+def _is_depthwise(channels: int, weight_shape: tuple[int, ...], groups: int) -> bool:
+    return groups == channels == weight_shape[0] and groups > 1
+
+
+def _would_spread(values: np.ndarray, weight_shape: tuple[int, ...], groups: int) -> bool:
+    """Small groups are multiplied together, with zeros between them: an inf or NaN must not reach its neighbours."""
+    if not packing.merges(weight_shape, groups, values.dtype):
+        return False
+    return not np.isfinite(values).all()
 
 
 def _convolution_numba(x, weight, bias, stride, padding, dilation, groups):
-    y = np.empty(_output_shape(x.shape, weight.shape, stride, padding, dilation), x.dtype)
-    if not y.size or not weight.size:
+    shape = _output_shape(x.shape, weight.shape, stride, padding, dilation)
+    if not np.prod(shape) or not weight.size:
         return _convolution_numpy(x, weight, bias, stride, padding, dilation, groups)
-    x, weight = readable(x), readable(weight)
-    bias = None if bias is None else readable(bias)
-    if groups == x.shape[1] == weight.shape[0] * weight.shape[1]:
-        return _depthwise(x, weight, bias, y, stride, padding, dilation)
-    work = _work(y.shape, weight.shape)
-    for images in _launch_slices(len(x), work):
-        _forward(x[images], weight, bias, y[images], stride, padding, dilation, groups, work)
+    if _is_depthwise(x.shape[1], weight.shape, groups):
+        return depthwise.convolve(x, weight, bias, shape[2:], stride, padding, dilation)
+    if _would_spread(x, weight.shape, groups):
+        return _convolution_numpy(x, weight, bias, stride, padding, dilation, groups)
+    y = channels_last_empty(shape, x.dtype)
+    for images in _launch_slices(len(x), _multiplications(shape, weight.shape)):
+        window = (stride, padding, dilation, groups)
+        indirect.convolve(x[images], weight, None, bias, *window, out=y[images])
     return y
-
-
-def _forward(x, weight, bias, y, stride, padding, dilation, groups, work_per_image):
-    """One launch's worth of a convolution, by the path that suits its shape."""
-    rows = weight.reshape(groups, weight.shape[0] // groups, -1)
-    out_pixels = y.shape[2] * y.shape[3]
-    tile = _tile_pixels(rows.shape[2], len(x) * out_pixels)
-    pointwise = _is_pointwise(weight.shape, stride, padding)
-    if pointwise and (len(x) == 1 or out_pixels >= 512):
-        columns = x.reshape(len(x), groups, rows.shape[2], out_pixels)
-    elif len(x) * out_pixels < 4 * tile:  # few pixels: more jobs come from blocks of output channels
-        columns = im2col.implementations["numba"](x, weight.shape[2:], stride, padding, dilation)
-        columns = columns.reshape(len(x), groups, rows.shape[2], out_pixels)
-    else:
-        columns = None
-    if columns is not None:
-        shift = None if bias is None else bias.reshape(groups, -1)
-        grouped_products(rows, columns, shift, y.reshape(len(x), groups, rows.shape[1], out_pixels))
-        return
-    output = (1, out_pixels) if pointwise else y.shape[2:]
-    window = (*weight.shape[2:], *stride, *padding, *dilation)
-    jobs = 4 * get_num_threads()
-    launch(
-        _tiles_compiled,
-        _as_one_row(x) if pointwise else x,
-        rows,
-        np.zeros(1, x.dtype) if bias is None else bias,
-        bias is not None,
-        y.reshape(*y.shape[:2], out_pixels),
-        tile,
-        jobs,
-        *output,
-        *window,
-        cost=work_per_image * len(x),
-    )
 
 
 def _input_gradient_numba(grad, weight, input_shape, stride, padding, dilation, groups):
     if not grad.size or not weight.size:
         return np.zeros(input_shape, grad.dtype)
-    if groups == input_shape[1] == weight.shape[0] * weight.shape[1]:
-        return _depthwise_input_gradient(grad, weight, input_shape, stride, padding, dilation)
-    kernel = weight.shape[2:]
-    mirrored = tuple(d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding))
-    if tuple(stride) == (1, 1) and min(mirrored) >= 0:
-        return _convolution_numba(grad, _mirrored_weight(weight, groups), None, stride, mirrored, dilation, groups)
-    if tuple(kernel) == (1, 1) and tuple(padding) == (0, 0):  # a strided 1x1 reads every stride-th pixel only
-        grad_x = np.zeros(input_shape, grad.dtype)
-        at_pixels = _convolution_numba(grad, _mirrored_weight(weight, groups), None, (1, 1), padding, dilation, groups)
-        grad_x[:, :, :: stride[0], :: stride[1]] = at_pixels
-        return grad_x
-    return _input_gradient_tiles(grad, weight, input_shape, stride, padding, dilation, groups)
-
-
-def _mirrored_weight(weight, groups):
-    """(O, C/groups, kh, kw) -> (C, O/groups, kh, kw), turned by 180°: with stride 1 the gradient of a
-    convolution is the convolution of its gradient with this."""
-    out_channels, group_channels, *kernel = weight.shape
-    split = weight[:, :, ::-1, ::-1].reshape(groups, out_channels // groups, group_channels, *kernel)
-    return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(groups * group_channels, out_channels // groups, *kernel)
-
-
-def _input_gradient_tiles(grad, weight, input_shape, stride, padding, dilation, groups):
-    grad_x = np.zeros(input_shape, grad.dtype)
-    grad = readable(grad)
-    out_channels, group_channels, *kernel = weight.shape
-    taps = kernel[0] * kernel[1]
-    transposed = readable(weight.reshape(groups, out_channels // groups, -1).transpose(0, 2, 1))
-    channel_block = max(1, min(group_channels, -(-128 // taps)))
-    tile_rows = max(1, min(grad.shape[2], _TILE_NUMBERS // (channel_block * taps * grad.shape[3])))
-    work = _work(grad.shape, weight.shape)
-    window = (*kernel, *stride, *padding, *dilation)
-    for images in _launch_slices(len(grad), work):
-        part = grad[images].reshape(-1, out_channels, grad.shape[2] * grad.shape[3])
-        launch(
-            _input_gradient_compiled,
-            part,
-            transposed,
-            grad_x[images],
-            tile_rows,
-            channel_block,
-            *grad.shape[2:],
-            *window,
-            cost=work * len(part),
-        )
+    if _is_depthwise(input_shape[1], weight.shape, groups):
+        return depthwise.input_gradient(grad, weight, input_shape, stride, padding, dilation)
+    if _would_spread(grad, weight.shape, groups):
+        return _input_gradient_numpy(grad, weight, input_shape, stride, padding, dilation, groups)
+    grad_x = channels_last_empty(input_shape, grad.dtype)
+    for images in _launch_slices(len(grad), _multiplications(grad.shape, weight.shape)):
+        indirect.input_gradient(grad[images], weight, grad_x[images], stride, padding, dilation, groups)
     return grad_x
 
 
 def _weight_gradient_numba(grad, x, weight_shape, stride, padding, dilation, groups):
     if not grad.size or not np.prod(weight_shape):
         return np.zeros(weight_shape, grad.dtype)
-    grad, x = readable(grad), readable(x)
-    if groups == x.shape[1] == weight_shape[0] * weight_shape[1]:
-        return _depthwise_weight_gradient(grad, x, weight_shape, stride, padding, dilation)
-    work = _work(grad.shape, weight_shape)
-    total = np.zeros(weight_shape, grad.dtype)
-    for images in _launch_slices(len(x), work):
-        total += _weight_gradient_slice(grad[images], x[images], weight_shape, stride, padding, dilation, groups, work)
+    if _is_depthwise(x.shape[1], weight_shape, groups):
+        return depthwise.weight_gradient(grad, x, weight_shape, stride, padding, dilation)
+    total = None
+    for images in _launch_slices(len(x), _multiplications(grad.shape, weight_shape)):
+        window = (stride, padding, dilation, groups)
+        part = correlation.weight_gradient(grad[images], x[images], weight_shape, *window)
+        total = part if total is None else total + part
     return total
 
 
-def _weight_gradient_slice(grad, x, weight_shape, stride, padding, dilation, groups, work_per_image):
-    """Blocks of columns and, where those are few, chunks of pixels, each summed by one job on its own."""
-    out_channels, group_channels, *kernel = weight_shape
-    rows = group_channels * kernel[0] * kernel[1]
-    out_pixels = grad.shape[2] * grad.shape[3]
-    pointwise = _is_pointwise(weight_shape, stride, padding)
-    row_block = min(rows, 256)
-    tile = max(1, min(512, len(x) * out_pixels))
-    blocks = groups * -(-rows // row_block)
-    chunks = max(1, min(-(-8 // blocks), -(-len(x) * out_pixels // tile)))
-    parts = np.zeros((chunks, groups, out_channels // groups, rows), grad.dtype)
-    launch(
-        _weight_gradient_compiled,
-        grad.reshape(*grad.shape[:2], out_pixels),
-        _as_one_row(x) if pointwise else x,
-        parts,
-        tile,
-        row_block,
-        *((1, out_pixels) if pointwise else grad.shape[2:]),
-        *kernel,
-        *stride,
-        *padding,
-        *dilation,
-        cost=work_per_image * len(x),
-    )
-    return parts.sum(0).reshape(weight_shape)
+class PackedConvolution:
+    """A convolution whose weight (O, C/groups, kh, kw) is packed once, for inference with a fixed weight.
 
+    Calling it gives relu(convolution(x) + bias + residual) with the additions made while the tile is in cache.
+    Where Numba is not the backend, or this family is overridden, it is the plain convolution with the same result.
+    """
 
-# --- Numba: depthwise, one kernel per channel --------------------------------------------------------------
+    def __init__(self, weight: np.ndarray, bias: np.ndarray | None, stride: Sizes, padding: Sizes, dilation: Sizes,
+                 groups: int) -> None:  # fmt: skip
+        self.weight = np.array(weight, order="C")
+        self.bias = None if bias is None else np.array(bias)
+        self.window = (tuple(stride), tuple(padding), tuple(dilation), groups)
+        self._panels: np.ndarray | None = None
 
+    def output_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(N, O, OH, OW) for an input (N, C, H, W)."""
+        return _output_shape(x_shape, self.weight.shape, *self.window[:3])
 
-@jit
-def _depthwise_compiled(x, weight, bias, has_bias, y, stride_y, stride_x, pad_y, pad_x,
-                        dilation_y, dilation_x):  # fmt: skip
-    batch, channels, height, width = x.shape
-    out_channels, kernel_height, kernel_width = weight.shape
-    out_height, out_width = y.shape[2], y.shape[3]
-    for job in prange(batch * out_channels):
-        n = job // out_channels
-        o = job % out_channels
-        c = o // (out_channels // channels)
-        for oy in range(out_height):
-            for ox in range(out_width):
-                y[n, o, oy, ox] = bias[o] if has_bias else 0
-            for i in range(kernel_height):
-                row = oy * stride_y - pad_y + i * dilation_y
-                if row < 0 or row >= height:
-                    continue
-                for j in range(kernel_width):
-                    shift = j * dilation_x - pad_x
-                    start = 0 if shift >= 0 else (-shift + stride_x - 1) // stride_x
-                    stop = 0 if shift >= width else min(out_width, (width - 1 - shift) // stride_x + 1)
-                    factor = weight[o, i, j]
-                    for ox in range(start, stop):
-                        y[n, o, oy, at(ox)] += factor * x[n, c, row, at(ox * stride_x + shift)]
+    def __call__(self, x: np.ndarray, residual: np.ndarray | None = None, relu: bool = False,
+                 out: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
+        """x (N, C, H, W) and residual (N, O, OH, OW) in any layout; `out` is a channels-last array to write into.
 
+        `out` may be the memory of `residual`, never that of `x`.
+        """
+        shape = self.output_shape(x.shape)
+        out = channels_last_empty(shape, x.dtype) if out is None else out
+        if self._is_plain(x, out):
+            y = convolution(x, self.weight, self.bias, *self.window)
+            y = y if residual is None else y + residual
+            out[...] = np.maximum(y, 0) if relu else y
+            return out
+        if self._panels is None:
+            self._panels = packing.pack_forward(self.weight, self.window[3])
+        for images in _launch_slices(len(x), _multiplications(shape, self.weight.shape)):
+            rest = None if residual is None else residual[images]
+            indirect.convolve(x[images], self.weight, self._panels, self.bias, *self.window, residual=rest, relu=relu,
+                              out=out[images])  # fmt: skip
+        return out
 
-@jit
-def _depthwise_input_gradient_compiled(grad, weight, grad_x, stride_y, stride_x, pad_y, pad_x,
-                                       dilation_y, dilation_x):  # fmt: skip
-    batch, channels, height, width = grad_x.shape
-    out_channels, kernel_height, kernel_width = weight.shape
-    out_height, out_width = grad.shape[2], grad.shape[3]
-    multiplier = out_channels // channels
-    for job in prange(batch * channels):
-        n = job // channels
-        c = job % channels
-        for o in range(c * multiplier, (c + 1) * multiplier):
-            for oy in range(out_height):
-                for i in range(kernel_height):
-                    row = oy * stride_y - pad_y + i * dilation_y
-                    if row < 0 or row >= height:
-                        continue
-                    for j in range(kernel_width):
-                        shift = j * dilation_x - pad_x
-                        start = 0 if shift >= 0 else (-shift + stride_x - 1) // stride_x
-                        stop = 0 if shift >= width else min(out_width, (width - 1 - shift) // stride_x + 1)
-                        factor = weight[o, i, j]
-                        for ox in range(start, stop):
-                            grad_x[n, c, row, at(ox * stride_x + shift)] += factor * grad[n, o, oy, at(ox)]
-
-
-@jit
-def _depthwise_weight_gradient_compiled(grad, x, grad_weight, stride_y, stride_x, pad_y, pad_x,
-                                        dilation_y, dilation_x):  # fmt: skip
-    batch, channels, height, width = x.shape
-    out_channels, kernel_height, kernel_width = grad_weight.shape
-    out_height, out_width = grad.shape[2], grad.shape[3]
-    for o in prange(out_channels):
-        c = o // (out_channels // channels)
-        for i in range(kernel_height):
-            for j in range(kernel_width):
-                shift = j * dilation_x - pad_x
-                start = 0 if shift >= 0 else (-shift + stride_x - 1) // stride_x
-                stop = 0 if shift >= width else min(out_width, (width - 1 - shift) // stride_x + 1)
-                total = 0.0
-                for n in range(batch):
-                    for oy in range(out_height):
-                        row = oy * stride_y - pad_y + i * dilation_y
-                        if row < 0 or row >= height:
-                            continue
-                        for ox in range(start, stop):
-                            total += grad[n, o, oy, at(ox)] * x[n, c, row, at(ox * stride_x + shift)]
-                grad_weight[o, i, j] = total
-
-
-def _depthwise(x, weight, bias, y, stride, padding, dilation):
-    shift = np.zeros(1, x.dtype) if bias is None else bias
-    taps = weight.reshape(weight.shape[0], *weight.shape[2:])
-    cost = y.size * taps[0].size * 0.3
-    launch(_depthwise_compiled, x, taps, shift, bias is not None, y, *stride, *padding, *dilation, cost=cost)
-    return y
-
-
-def _depthwise_input_gradient(grad, weight, input_shape, stride, padding, dilation):
-    grad_x = np.zeros(input_shape, grad.dtype)
-    taps = readable(weight).reshape(weight.shape[0], *weight.shape[2:])
-    window = (*stride, *padding, *dilation)
-    cost = grad.size * taps[0].size * 0.3
-    launch(_depthwise_input_gradient_compiled, readable(grad), taps, grad_x, *window, cost=cost)
-    return grad_x
-
-
-def _depthwise_weight_gradient(grad, x, weight_shape, stride, padding, dilation):
-    grad_weight = np.zeros((weight_shape[0], *weight_shape[2:]), grad.dtype)
-    window = (*stride, *padding, *dilation)
-    cost = grad.size * grad_weight[0].size * 0.3
-    launch(_depthwise_weight_gradient_compiled, grad, x, grad_weight, *window, cost=cost)
-    return grad_weight.reshape(weight_shape)
+    def _is_plain(self, x: np.ndarray, out: np.ndarray) -> bool:
+        groups = self.window[3]
+        return (
+            not runs_compiled("convolution", "im2col")
+            or not out.size
+            or not self.weight.size
+            or _is_depthwise(x.shape[1], self.weight.shape, groups)
+            or _would_spread(x, self.weight.shape, groups)
+        )
 
 
 convolution = Kernel(

@@ -1,10 +1,10 @@
 """How compiled kernels are started: the only place that configures Numba and threads.
 
 - One launch at a time. Numba's `workqueue` layer aborts the process when two Python threads enter it together.
-- One pool busy at a time. BLAS runs on one thread while a kernel runs: the kernel's own threads call it, one
-  tile each, which also makes results independent of the number of threads (OpenBLAS rounds differently on two).
-- Small work stays on one thread: waking a second one costs more than 60 us.
-- Waiting threads sleep. GNU OpenMP's default is to spin, which starves whatever runs next.
+- One pool busy at a time. Kernels call no BLAS; the few small products that are left to it run on one thread under
+  the same lock, which also makes results independent of the number of threads (OpenBLAS rounds differently on two).
+- Small work stays on one thread: waking a second one may cost 80 us.
+- Waiting threads soon sleep. GNU OpenMP's default is to spin for long, which starves whatever runs next.
 - A forked child of a process that used the pool has no pool; kernels run on NumPy there.
 """
 
@@ -24,9 +24,13 @@ from typing import Any
 import numpy as np
 
 from tinynet.kernels import cache
+from tinynet.kernels.tile import Tile, vector_bytes
 
-# libgomp reads this when it is loaded, which Numba does when its pool starts.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# libgomp reads these when it is loaded, which Numba does when its pool starts. Its threads then sleep while they
+# wait, after some 100 us of looking out for the next kernel: to wake one takes 80 us, a kernel often less.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 # Less than this much estimated single-thread time per thread is not worth waking one up.
 _NANOSECONDS_PER_THREAD = 100_000
@@ -82,7 +86,6 @@ class Compiled:
     def __init__(self, function: Callable[..., Any], parallel: bool) -> None:
         self.function = function
         self.parallel = parallel
-        self.multiplies = "dot" in function.__code__.co_names  # calls BLAS
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
@@ -104,7 +107,7 @@ class Compiled:
         }
         dispatcher = numba.njit(self._with_compiled_globals(), **options)
         if hasattr(dispatcher, "_cache"):  # not under NUMBA_DISABLE_JIT
-            key = f"parallel={self.parallel} boundscheck={checked}"
+            key = f"parallel={self.parallel} boundscheck={checked} vector={vector_bytes()}"
             dispatcher._cache = cache.CompileCache(self.function, key, announce_compiling)
         return dispatcher
 
@@ -115,7 +118,7 @@ class Compiled:
         scope = dict(self.function.__globals__)
         for name in self.function.__code__.co_names:
             value = scope.get(name)
-            if isinstance(value, Compiled):
+            if isinstance(value, Compiled | Tile):
                 scope[name] = value.dispatcher
             elif value is prange:
                 scope[name] = numba.prange
@@ -198,8 +201,8 @@ class _BlasLibrary:
 
 
 @functools.cache
-def _blas_libraries(scipy_loaded: bool) -> tuple[_BlasLibrary, ...]:
-    """The loaded BLAS libraries; a search takes 4 ms, so it is done once before and once after SciPy."""
+def _blas_libraries() -> tuple[_BlasLibrary, ...]:
+    """NumPy's BLAS and others that are loaded at the first product; a search takes 4 ms."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -207,22 +210,18 @@ def _blas_libraries(scipy_loaded: bool) -> tuple[_BlasLibrary, ...]:
     return tuple(map(_BlasLibrary, ThreadpoolController().select(user_api="blas").lib_controllers))
 
 
-def _current_blas() -> tuple[_BlasLibrary, ...]:
-    return _blas_libraries("scipy.linalg.cython_blas" in sys.modules)
-
-
 def blas_libraries() -> list[dict[str, Any]]:
     """What threadpoolctl says about the BLAS libraries in use: version, architecture, threads, file."""
-    return [library.controller.info() for library in _current_blas()]
+    return [library.controller.info() for library in _blas_libraries()]
 
 
 @contextlib.contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Hold the launch lock and run BLAS (NumPy's and SciPy's) on one thread inside the `with` block."""
+    """Hold the launch lock and run BLAS on one thread inside the `with` block."""
     with _lock:
         limited = []
         try:
-            for library in _current_blas():
+            for library in _blas_libraries():
                 threads = library.get()
                 if threads != 1:
                     limited.append((library, threads))
@@ -242,26 +241,22 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 # --- launching ---------------------------------------------------------------------------------------------
 
 
+def threads_for(cost: float) -> int:
+    """How many threads a kernel of this estimated single-thread time (nanoseconds) is given."""
+    return max(1, min(get_num_threads(), int(cost / _NANOSECONDS_PER_THREAD)))
+
+
 def launch(kernel: Compiled, *args: Any, cost: float) -> None:
     """Run a compiled kernel alone; `cost` is a rough estimate of its single-thread time in nanoseconds."""
     import numba
 
-    if kernel.multiplies:
-        _load_scipy_blas()
-    with single_threaded_blas() if kernel.multiplies else _lock:
+    with _lock:
         before = numba.get_num_threads()
-        numba.set_num_threads(max(1, min(get_num_threads(), int(cost / _NANOSECONDS_PER_THREAD))))
+        numba.set_num_threads(threads_for(cost))
         try:
             kernel.dispatcher(*args)
         finally:
             numba.set_num_threads(before)
-
-
-@functools.cache
-def _load_scipy_blas() -> None:
-    """Numba's products call SciPy's BLAS; it must be loaded to be limited."""
-    with contextlib.suppress(ImportError):
-        import scipy.linalg.cython_blas  # noqa: F401
 
 
 def readable(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,15 @@
-"""Max pooling, average pooling and adaptive average pooling, as torch.nn.functional defines them."""
+"""Max pooling, average pooling and adaptive average pooling, as torch.nn.functional defines them.
+
+What is in cache when. Channels lie last in memory, so a window is kernel² runs of C numbers, and an output pixel is
+one: its run of maxima (or of sums, in float64) stays in L1, 256 bytes to 16 KB, while the window's runs pass by,
+each compared in whole vectors. A row of outputs reads `kernel` rows of x; with a stride below the kernel the next
+row of outputs reads some of them again, a few rows of 30 to 100 KB, which L2 still has. From memory, x comes once.
+
+Backward needs to know where each maximum was. A flat index takes 8 bytes for every 4 bytes of output; the number of
+the tap inside the window takes 1, so that is what training keeps. Its gradient is gathered: each pixel of x looks
+at the few windows that cover it (1 to 4 for 3x3 with stride 2) and takes their gradient where the tap names it, in
+whole vectors. So grad_x is written once, and no two threads write to one place.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +21,10 @@ from tinynet.kernels.geometry import (
     average_windows,
     pooling_output_size,
 )
-from tinynet.kernels.launch import jit, launch, prange, readable
-from tinynet.kernels.registry import Kernel
+from tinynet.kernels.launch import jit, launch, prange
+from tinynet.kernels.layout import channels_last_empty, pixels
+from tinynet.kernels.registry import Kernel, runs_compiled
+from tinynet.kernels.resampling import mean_gradient_bands, weighted_sums
 
 # --- max pooling: the definition ---------------------------------------------------------------------------
 
@@ -43,11 +56,11 @@ def _max_pool_loops(x, kernel, stride, padding, dilation, ceil_mode):
 
 def _max_pool_backward_loops(grad, indices, input_shape):
     grad_x = np.zeros(input_shape, grad.dtype)
-    pixels = input_shape[2] * input_shape[3]
-    flat = grad_x.reshape(*input_shape[:2], pixels)
+    places = input_shape[2] * input_shape[3]
+    flat = grad_x.reshape(*input_shape[:2], places)
     for n, c, oy, ox in np.ndindex(grad.shape):
         index = indices[n, c, oy, ox]
-        if 0 <= index < pixels:
+        if 0 <= index < places:
             flat[n, c, index] += grad[n, c, oy, ox]
     return grad_x
 
@@ -94,91 +107,187 @@ def _max_pool_numpy(x, kernel, stride, padding, dilation, ceil_mode):
 
 def _max_pool_backward_numpy(grad, indices, input_shape):
     """Each output's gradient added at its maximum; indices outside of the input get nothing."""
-    planes, pixels = input_shape[0] * input_shape[1], input_shape[2] * input_shape[3]
-    inside = (indices >= 0) & (indices < pixels)
-    flat = indices + np.arange(planes).reshape(*input_shape[:2], 1, 1) * pixels
-    grad_x = np.zeros(planes * pixels, grad.dtype)
+    planes, places = input_shape[0] * input_shape[1], input_shape[2] * input_shape[3]
+    inside = (indices >= 0) & (indices < places)
+    flat = indices + np.arange(planes).reshape(*input_shape[:2], 1, 1) * places
+    grad_x = np.zeros(planes * places, grad.dtype)
     np.add.at(grad_x, flat[inside], grad[inside])
     return grad_x.reshape(input_shape)
 
 
 # --- max pooling: Numba ------------------------------------------------------------------------------------
 
-at = np.uint64  # an index known to be at least 0, see im2col.py
+_MOST_TAPS = 256  # that a byte can tell apart
 
 
 @jit
-def _max_pool_compiled(x, y, indices, first_row, first_column, kernel_height, kernel_width,
-                       stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x):  # fmt: skip
-    planes, height, width = x.shape
-    out_height, out_width = y.shape[1], y.shape[2]
-    for plane in prange(planes):
-        for oy in range(out_height):
-            for ox in range(out_width):
-                y[plane, oy, ox] = -np.inf
-                indices[plane, oy, ox] = first_row[oy] * width + first_column[ox]
-            for i in range(kernel_height):
-                row = oy * stride_y - pad_y + i * dilation_y
-                if row < 0 or row >= height:
-                    continue
-                for j in range(kernel_width):
-                    shift = j * dilation_x - pad_x
-                    start = 0 if shift >= 0 else (-shift + stride_x - 1) // stride_x
-                    stop = 0 if shift >= width else min(out_width, (width - 1 - shift) // stride_x + 1)
-                    offset = row * width + shift
-                    # the same loop twice: a stride that LLVM can read becomes vector instructions
-                    if stride_x == 2:
-                        for ox in range(start, stop):
-                            value = x[plane, row, at(ox * 2 + shift)]
-                            best = y[plane, oy, at(ox)]
-                            found = indices[plane, oy, at(ox)]
-                            better = (value > best) | (value != value)
-                            y[plane, oy, at(ox)] = value if better else best
-                            indices[plane, oy, at(ox)] = ox * 2 + offset if better else found
-                    else:
-                        for ox in range(start, stop):
-                            value = x[plane, row, at(ox * stride_x + shift)]
-                            best = y[plane, oy, at(ox)]
-                            found = indices[plane, oy, at(ox)]
-                            better = (value > best) | (value != value)
-                            y[plane, oy, at(ox)] = value if better else best
-                            indices[plane, oy, at(ox)] = ox * stride_x + offset if better else found
+def _max_pool_compiled(x, y, found, flat, kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x,
+                       dilation_y, dilation_x):  # fmt: skip
+    """Values, and in `found` where they were: flat in H·W, or as the number of the window's tap."""
+    _, height, width, channels = x.shape
+    batch, out_height, out_width, _ = y.shape
+    across = dilation_x if flat else 1
+    down = dilation_y * width if flat else kernel_width
+    for job in prange(batch * out_height):
+        n = job // out_height
+        oy = job % out_height
+        top = oy * stride_y - pad_y
+        first_row = 0 if top >= 0 else (-top + dilation_y - 1) // dilation_y
+        for ox in range(out_width):
+            left = ox * stride_x - pad_x
+            first_column = 0 if left >= 0 else (-left + dilation_x - 1) // dilation_x
+            origin = top * width + left if flat else 0
+            stop_row = min(kernel_height, (height - 1 - top) // dilation_y + 1)
+            stop_column = min(kernel_width, (width - 1 - left) // dilation_x + 1)
+            mark = found.dtype.type(origin + first_row * down + first_column * across)
+            for c in range(channels):
+                y[n, oy, ox, c] = -np.inf
+                found[n, oy, ox, c] = mark
+            for i in range(first_row, stop_row):
+                row = top + i * dilation_y
+                for j in range(first_column, stop_column):
+                    column = left + j * dilation_x
+                    mark = found.dtype.type(origin + i * down + j * across)
+                    for c in range(channels):
+                        value = x[n, row, column, c]
+                        best = y[n, oy, ox, c]
+                        better = (value > best) | (value != value)
+                        y[n, oy, ox, c] = value if better else best
+                        found[n, oy, ox, c] = mark if better else found[n, oy, ox, c]
 
 
 @jit
-def _max_pool_backward_compiled(grad, indices, grad_x):
-    planes, outputs = grad.shape
-    pixels = grad_x.shape[1]
-    for plane in prange(planes):
+def _max_values_compiled(x, y, kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x):
+    _, height, width, channels = x.shape
+    batch, out_height, out_width, _ = y.shape
+    for job in prange(batch * out_height):
+        n = job // out_height
+        oy = job % out_height
+        top = oy * stride_y - pad_y
+        first_row = 0 if top >= 0 else (-top + dilation_y - 1) // dilation_y
+        for ox in range(out_width):
+            left = ox * stride_x - pad_x
+            first_column = 0 if left >= 0 else (-left + dilation_x - 1) // dilation_x
+            for c in range(channels):
+                y[n, oy, ox, c] = -np.inf
+            for i in range(first_row, min(kernel_height, (height - 1 - top) // dilation_y + 1)):
+                row = top + i * dilation_y
+                for j in range(first_column, min(kernel_width, (width - 1 - left) // dilation_x + 1)):
+                    column = left + j * dilation_x
+                    for c in range(channels):
+                        value = x[n, row, column, c]
+                        best = y[n, oy, ox, c]
+                        y[n, oy, ox, c] = value if (value > best) | (value != value) else best
+
+
+@jit
+def _max_pool_backward_compiled(grad, indices, grad_x, block):
+    batch, outputs, channels = grad.shape
+    places = grad_x.shape[1]
+    jobs = (channels + block - 1) // block
+    for job in prange(batch * jobs):
+        n = job // jobs
+        first = job % jobs * block
         for k in range(outputs):
-            index = indices[plane, k]
-            if 0 <= index < pixels:
-                grad_x[plane, index] += grad[plane, k]
+            for c in range(first, min(first + block, channels)):
+                index = indices[n, k, c]
+                if 0 <= index < places:
+                    grad_x[n, index, c] += grad[n, k, c]
+
+
+@jit
+def _taps_backward_compiled(grad, taps, row_start, row_stop, row_tap, column_start, column_stop, column_tap,
+                            kernel_width, grad_x):  # fmt: skip
+    batch, height, width, channels = grad_x.shape
+    zero = grad.dtype.type(0)
+    for job in prange(batch * height):
+        n = job // height
+        row = job % height
+        for column in range(width):
+            for c in range(channels):
+                grad_x[n, row, column, c] = zero
+            for oy in range(row_start[row], row_stop[row]):
+                for ox in range(column_start[column], column_stop[column]):
+                    i = row_tap[row, oy - row_start[row]]
+                    j = column_tap[column, ox - column_start[column]]
+                    if i < 0 or j < 0:
+                        continue
+                    tap = taps.dtype.type(i * kernel_width + j)
+                    for c in range(channels):
+                        share = grad[n, oy, ox, c] if taps[n, oy, ox, c] == tap else zero
+                        grad_x[n, row, column, c] += share
+
+
+def _covering(size, output, kernel, stride, padding, dilation):
+    """For every place of one axis the outputs [start, stop) whose windows reach over it, and which of their taps
+    lies on it (-1: none, it lies between two)."""
+    places = np.arange(size) + padding
+    start = np.maximum(-((dilation * (kernel - 1) - places) // stride), 0)
+    stop = np.maximum(np.minimum(places // stride + 1, output), start)
+    distance = places[:, None] - (start[:, None] + np.arange((stop - start).max(initial=0))) * stride
+    return start, stop, np.where(distance % dilation == 0, distance // dilation, -1)
+
+
+def _max_pool_found(x, kernel, stride, padding, dilation, ceil_mode, dtype):
+    """Values of max_pool and, by `dtype`, the maxima's flat indices (int64) or tap numbers (uint8)."""
+    shape = _pool_shape(x, kernel, stride, padding, dilation, ceil_mode)
+    y, found = channels_last_empty(shape, x.dtype), channels_last_empty(shape, dtype)
+    if y.size:
+        arrays = pixels(x), pixels(y), pixels(found)
+        window = (*kernel, *stride, *padding, *dilation)
+        cost = 0.1 * y.size * kernel[0] * kernel[1]
+        launch(_max_pool_compiled, *arrays, dtype is np.int64, *window, cost=cost)
+    return y, found
 
 
 def _max_pool_numba(x, kernel, stride, padding, dilation, ceil_mode):
-    height, width = x.shape[2:]
-    output = pooling_output_size((height, width), kernel, stride, padding, dilation, ceil_mode)
-    y = np.empty((*x.shape[:2], *output), x.dtype)
-    indices = np.empty(y.shape, np.int64)
-    if y.size:
-        planes = (readable(x).reshape(-1, height, width), y.reshape(-1, *output), indices.reshape(-1, *output))
-        first = (
-            _first_indices(height, output[0], stride[0], padding[0], dilation[0]),
-            _first_indices(width, output[1], stride[1], padding[1], dilation[1]),
-        )
-        window = (*kernel, *stride, *padding, *dilation)
-        launch(_max_pool_compiled, *planes, *first, *window, cost=0.7 * y.size * kernel[0] * kernel[1])
-    return y, indices
+    return _max_pool_found(x, kernel, stride, padding, dilation, ceil_mode, np.int64)
 
 
 def _max_pool_backward_numba(grad, indices, input_shape):
-    grad_x = np.zeros(input_shape, grad.dtype)
+    batch, channels = input_shape[:2]
+    grad_x = channels_last_empty(input_shape, grad.dtype)
+    grad_x[...] = 0
     if grad.size and grad_x.size:
-        planes = input_shape[0] * input_shape[1]
-        arrays = (array.reshape(planes, -1) for array in (readable(grad), readable(indices), grad_x))
-        launch(_max_pool_backward_compiled, *arrays, cost=grad.size)
+        arrays = (pixels(array).reshape(batch, -1, channels) for array in (grad, indices, grad_x))
+        # a thread takes whole images; few images are split by channels, in whole cache lines
+        block = channels if batch >= 8 else -(-channels * batch // 8 // 16) * 16
+        launch(_max_pool_backward_compiled, *arrays, block, cost=grad.size)
     return grad_x
+
+
+def max_pool_for_training(x, kernel, stride, padding, dilation, ceil_mode) -> tuple[np.ndarray, np.ndarray]:
+    """Values of `max_pool`, and where they were in the form that takes least room here.
+
+    That is the number of the window's tap (uint8, row-major), or what `max_pool` gives, flat indices, where
+    other code than Numba's runs or the window has more than 256 taps.
+    """
+    if kernel[0] * kernel[1] <= _MOST_TAPS and runs_compiled("max_pool", "max_pool_backward"):
+        return _max_pool_found(x, kernel, stride, padding, dilation, ceil_mode, np.uint8)
+    return max_pool(x, kernel, stride, padding, dilation, ceil_mode)
+
+
+def max_pool_training_backward(grad, found, input_shape, kernel, stride, padding, dilation) -> np.ndarray:
+    """Gradient of x from what `max_pool_for_training` found, whichever form that has."""
+    if found.dtype != np.uint8:
+        return max_pool_backward(grad, found, input_shape)
+    grad_x = channels_last_empty(input_shape, grad.dtype)
+    if grad_x.size:
+        axes = zip(input_shape[2:], grad.shape[2:], kernel, stride, padding, dilation)
+        rows, columns = (_covering(*axis) for axis in axes)
+        arrays = pixels(grad), pixels(found), *rows, *columns, kernel[1], pixels(grad_x)
+        launch(_taps_backward_compiled, *arrays, cost=0.5 * grad_x.size)
+    return grad_x
+
+
+def max_pool_into(x, kernel, stride, padding, dilation, ceil_mode, out) -> np.ndarray:
+    """The values of `max_pool` of x (N, C, H, W) written to `out`, which is channels last."""
+    if not runs_compiled("max_pool"):
+        out[...] = max_pool(x, kernel, stride, padding, dilation, ceil_mode)[0]
+    elif out.size:
+        window = (*kernel, *stride, *padding, *dilation)
+        launch(_max_values_compiled, pixels(x), pixels(out), *window, cost=0.15 * out.size * kernel[0] * kernel[1])
+    return out
 
 
 # --- averages over windows: average pooling and adaptive average pooling -----------------------------------
@@ -247,52 +356,63 @@ def _window_means_backward_numpy(grad, input_shape, rows: Windows, columns: Wind
 
 
 @jit
-def _means_compiled(x, y, row_start, row_stop, row_divisor, column_start, column_stop, column_divisor, divisor):
-    planes, out_height, out_width = y.shape
-    for plane in prange(planes):
-        for oy in range(out_height):
-            for ox in range(out_width):
-                total = 0.0
-                for row in range(row_start[oy], row_stop[oy]):
-                    for column in range(column_start[ox], column_stop[ox]):
-                        total += x[plane, at(row), at(column)]
-                parts = divisor if divisor != 0 else np.float64(row_divisor[oy] * column_divisor[ox])
-                y[plane, oy, ox] = total / parts
+def _means_compiled(
+    x, y, totals, row_start, row_stop, row_divisor, column_start, column_stop, column_divisor, divisor
+):  # fmt: skip
+    batch, out_height, out_width, channels = y.shape
+    for job in prange(batch * out_height):
+        n = job // out_height
+        oy = job % out_height
+        for ox in range(out_width):
+            for c in range(channels):
+                totals[job, c] = 0
+            for row in range(row_start[oy], row_stop[oy]):
+                for column in range(column_start[ox], column_stop[ox]):
+                    for c in range(channels):
+                        totals[job, c] += x[n, row, column, c]
+            parts = divisor if divisor != 0 else np.float64(row_divisor[oy] * column_divisor[ox])
+            for c in range(channels):
+                y[n, oy, ox, c] = totals[job, c] / parts
 
 
-@jit
-def _means_backward_compiled(
-    grad, grad_x, row_start, row_stop, row_divisor, column_start, column_stop, column_divisor, divisor, share
-):
-    planes, out_height, out_width = grad.shape
-    for plane in prange(planes):
-        for oy in range(out_height):
-            for ox in range(out_width):
-                parts = divisor if divisor != 0 else np.float64(row_divisor[oy] * column_divisor[ox])
-                share[plane] = grad[plane, oy, ox] / parts
-                value = share[plane]
-                for row in range(row_start[oy], row_stop[oy]):
-                    for column in range(column_start[ox], column_stop[ox]):
-                        grad_x[plane, at(row), at(column)] += value
-
-
-def _window_means_numba(x, rows: Windows, columns: Windows, divisor):
-    height, width = x.shape[2:]
-    y = np.zeros((*x.shape[:2], len(rows.start), len(columns.start)), x.dtype)
-    if y.size and x.size:
-        planes = readable(x).reshape(-1, height, width), y.reshape(-1, *y.shape[2:])
-        launch(_means_compiled, *planes, *rows, *columns, float(divisor or 0), cost=x.size + 2 * y.size)
+def _window_means_into(x, y, divisor, rows: Windows, columns: Windows):
+    if y.size:
+        totals = np.empty((y.shape[0] * y.shape[2], y.shape[1]))  # a run of sums per row of outputs
+        cost = 0.1 * x.size + 0.2 * y.size
+        launch(_means_compiled, pixels(x), pixels(y), totals, *rows, *columns, float(divisor or 0), cost=cost)
     return y
 
 
+def _window_means_numba(x, rows: Windows, columns: Windows, divisor):
+    y = channels_last_empty((*x.shape[:2], len(rows.start), len(columns.start)), x.dtype)
+    return _window_means_into(x, y, divisor, rows, columns)
+
+
 def _window_means_backward_numba(grad, input_shape, rows: Windows, columns: Windows, divisor):
-    grad_x = np.zeros(input_shape, grad.dtype)
-    if grad.size and grad_x.size:
-        planes = readable(grad).reshape(-1, *grad.shape[2:]), grad_x.reshape(-1, *input_shape[2:])
-        share = np.empty(len(planes[0]), grad.dtype)
-        cost = grad_x.size + 2 * grad.size
-        launch(_means_backward_compiled, *planes, *rows, *columns, float(divisor or 0), share, cost=cost)
-    return grad_x
+    if divisor:
+        rows = rows._replace(divisor=np.full_like(rows.divisor, divisor))
+        columns = columns._replace(divisor=np.ones_like(columns.divisor))
+    bands = (mean_gradient_bands(*axis, grad.dtype) for axis in zip((rows, columns), input_shape[2:]))
+    return weighted_sums(grad, *bands)
+
+
+def average_pool_into(
+    x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override, out
+) -> np.ndarray:  # fmt: skip
+    """`average_pool` of x (N, C, H, W) written to `out`, which is channels last."""
+    settings = (kernel, stride, padding, ceil_mode, count_include_pad)
+    if runs_compiled("average_pool"):
+        return _window_means_into(x, out, divisor_override, *_average_axes(x.shape[2:], *settings))
+    out[...] = average_pool(x, *settings, divisor_override)
+    return out
+
+
+def adaptive_average_pool_into(x, out) -> np.ndarray:
+    """`adaptive_average_pool` of x (N, C, H, W) written to `out`, which is channels last and gives the size."""
+    if runs_compiled("adaptive_average_pool"):
+        return _window_means_into(x, out, None, *_adaptive_axes(x.shape[2:], out.shape[2:]))
+    out[...] = adaptive_average_pool(x, out.shape[2:])
+    return out
 
 
 def _average_pool_from(means):

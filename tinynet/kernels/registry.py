@@ -77,13 +77,13 @@ class Kernel:
         return self.implementations[backend](*args)
 
     def __reduce__(self) -> tuple[Callable[[str], Kernel], tuple[str]]:
-        return _kernel_named, (self.name,)
+        return kernel_named, (self.name,)
 
     def __repr__(self) -> str:
         return f"<kernel {self.name}({', '.join(self.parameters)}) of family {self.family}>"
 
 
-def _kernel_named(name: str) -> Kernel:
+def kernel_named(name: str) -> Kernel:
     return _kernels[name]
 
 
@@ -96,6 +96,11 @@ def is_overridden(*names: str) -> bool:
     """Whether one of these kernels is replaced by a user's function in the current context."""
     overrides = _overrides.get() or {}
     return any(name in overrides for name in names)
+
+
+def runs_compiled(*names: str) -> bool:
+    """Whether these kernels, called here, would run Numba's code and not a user's or another backend's."""
+    return current_backend() == "numba" and launch.usable_in_this_process() and not is_overridden(*names)
 
 
 def current_backend() -> str:

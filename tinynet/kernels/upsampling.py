@@ -2,6 +2,12 @@
 
 Both are separable: `geometry` gives, for each axis, where every output position reads; the kernels gather,
 and their gradients add back along the same tables.
+
+What is in cache when. Channels lie last in memory, so one output pixel is one run of C numbers: nearest copies a
+run, bilinear mixes four. A run is 256 bytes (64 channels) to 8 KB and lives in L1 while it is made. One row of
+outputs reads one row of x (nearest) or two (bilinear), and the next row of outputs mostly the same ones, which at
+some 10 to 100 KB a row are still in L2. From memory x comes once and y goes there once; with twice the height and
+width y is four times x, so the time is that of writing y. How gradients are gathered: resampling.py.
 """
 
 from __future__ import annotations
@@ -9,8 +15,10 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.geometry import Blend, bilinear_sources, nearest_indices
-from tinynet.kernels.launch import jit, launch, prange, readable
-from tinynet.kernels.registry import Kernel
+from tinynet.kernels.launch import jit, launch, prange
+from tinynet.kernels.layout import channels_last_empty, pixels
+from tinynet.kernels.registry import Kernel, runs_compiled
+from tinynet.kernels.resampling import blend_gradient_bands, index_gradient_bands, weighted_sums
 
 
 def _nearest_axes(size, output_size, scale, exact):
@@ -113,65 +121,54 @@ def _blend_backward_numpy(grad, input_shape, rows: Blend, columns: Blend):
 
 # --- Numba -------------------------------------------------------------------------------------------------
 
-at = np.uint64  # an index known to be at least 0, see im2col.py
-
 
 @jit
 def _gather_compiled(x, rows, columns, y):
-    planes, out_height, out_width = y.shape
-    for plane in prange(planes):
-        for oy in range(out_height):
-            row = rows[oy]
-            for ox in range(out_width):
-                y[plane, oy, ox] = x[plane, row, at(columns[ox])]
+    batch, out_height, out_width, channels = y.shape
+    for job in prange(batch * out_height):
+        n = job // out_height
+        oy = job % out_height
+        row = rows[oy]
+        for ox in range(out_width):
+            column = columns[ox]
+            for c in range(channels):
+                y[n, oy, ox, c] = x[n, row, column, c]
 
 
 @jit
-def _scatter_compiled(grad, rows, columns, grad_x):
-    planes, out_height, out_width = grad.shape
-    for plane in prange(planes):
-        for oy in range(out_height):
-            row = rows[oy]
-            for ox in range(out_width):
-                grad_x[plane, row, at(columns[ox])] += grad[plane, oy, ox]
+def _blend_compiled(x, row_low, row_high, row_weight, column_low, column_high, column_weight, y):
+    batch, out_height, out_width, channels = y.shape
+    for job in prange(batch * out_height):
+        n = job // out_height
+        oy = job % out_height
+        above = row_low[oy]
+        below = row_high[oy]
+        for ox in range(out_width):
+            left = column_low[ox]
+            right = column_high[ox]
+            a = row_weight[0, oy] * column_weight[0, ox]
+            b = row_weight[0, oy] * column_weight[1, ox]
+            c = row_weight[1, oy] * column_weight[0, ox]
+            d = row_weight[1, oy] * column_weight[1, ox]
+            for k in range(channels):
+                top = x[n, above, left, k] * a + x[n, above, right, k] * b
+                y[n, oy, ox, k] = top + (x[n, below, left, k] * c + x[n, below, right, k] * d)
 
 
-@jit
-def _blend_compiled(x, row_low, row_high, row_weights, column_low, column_high, column_weights, y):
-    planes, out_height, out_width = y.shape
-    for plane in prange(planes):
-        for oy in range(out_height):
-            above = row_low[oy]
-            below = row_high[oy]
-            for ox in range(out_width):
-                left = at(column_low[ox])
-                right = at(column_high[ox])
-                top = x[plane, above, left] * column_weights[0, ox] + x[plane, above, right] * column_weights[1, ox]
-                bottom = x[plane, below, left] * column_weights[0, ox] + x[plane, below, right] * column_weights[1, ox]
-                y[plane, oy, ox] = top * row_weights[0, oy] + bottom * row_weights[1, oy]
+def _gather_into(x, y, rows, columns):
+    if y.size:
+        launch(_gather_compiled, pixels(x), rows, columns, pixels(y), cost=0.3 * y.size)
 
 
-@jit
-def _blend_backward_compiled(grad, row_low, row_high, row_weights, column_low, column_high, column_weights, grad_x):
-    planes, out_height, out_width = grad.shape
-    for plane in prange(planes):
-        for oy in range(out_height):
-            above = row_low[oy]
-            below = row_high[oy]
-            for ox in range(out_width):
-                left = at(column_low[ox])
-                right = at(column_high[ox])
-                to_left = grad[plane, oy, ox] * column_weights[0, ox]
-                to_right = grad[plane, oy, ox] * column_weights[1, ox]
-                grad_x[plane, above, left] += to_left * row_weights[0, oy]
-                grad_x[plane, above, right] += to_right * row_weights[0, oy]
-                grad_x[plane, below, left] += to_left * row_weights[1, oy]
-                grad_x[plane, below, right] += to_right * row_weights[1, oy]
+def _gather_numba(x, rows, columns):
+    y = channels_last_empty((*x.shape[:2], len(rows), len(columns)), x.dtype)
+    _gather_into(x, y, rows, columns)
+    return y
 
 
-def _planes(array: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) as (N·C, H, W)."""
-    return array.reshape(-1, *array.shape[2:])
+def _scatter_numba(grad, input_shape, rows, columns):
+    bands = (index_gradient_bands(*axis, grad.dtype) for axis in zip((rows, columns), input_shape[2:]))
+    return weighted_sums(grad, *bands)
 
 
 def _tables(blend: Blend) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -179,34 +176,37 @@ def _tables(blend: Blend) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return blend.low, blend.high, np.stack([1 - blend.weight, blend.weight])
 
 
-def _gather_numba(x, rows, columns):
-    y = np.empty((*x.shape[:2], len(rows), len(columns)), x.dtype)
+def _blend_into(x, y, rows: Blend, columns: Blend):
     if y.size:
-        launch(_gather_compiled, _planes(readable(x)), rows, columns, _planes(y), cost=0.5 * y.size)
-    return y
-
-
-def _scatter_numba(grad, input_shape, rows, columns):
-    grad_x = np.zeros(input_shape, grad.dtype)
-    if grad.size:
-        launch(_scatter_compiled, _planes(readable(grad)), rows, columns, _planes(grad_x), cost=grad.size)
-    return grad_x
+        launch(_blend_compiled, pixels(x), *_tables(rows), *_tables(columns), pixels(y), cost=0.3 * y.size)
 
 
 def _blend_numba(x, rows: Blend, columns: Blend):
-    y = np.empty((*x.shape[:2], len(rows.low), len(columns.low)), x.dtype)
-    if y.size:
-        tables = (*_tables(rows), *_tables(columns))
-        launch(_blend_compiled, _planes(readable(x)), *tables, _planes(y), cost=y.size)
+    y = channels_last_empty((*x.shape[:2], len(rows.low), len(columns.low)), x.dtype)
+    _blend_into(x, y, rows, columns)
     return y
 
 
 def _blend_backward_numba(grad, input_shape, rows: Blend, columns: Blend):
-    grad_x = np.zeros(input_shape, grad.dtype)
-    if grad.size:
-        tables = (*_tables(rows), *_tables(columns))
-        launch(_blend_backward_compiled, _planes(readable(grad)), *tables, _planes(grad_x), cost=3 * grad.size)
-    return grad_x
+    return weighted_sums(grad, *map(blend_gradient_bands, (rows, columns), input_shape[2:]))
+
+
+def nearest_into(x, scale, exact, out) -> np.ndarray:
+    """`nearest` of x (N, C, H, W) written to `out`, which is channels last and gives the size."""
+    if runs_compiled("nearest"):
+        _gather_into(x, out, *_nearest_axes(x.shape[2:], out.shape[2:], scale, exact))
+    else:
+        out[...] = nearest(x, out.shape[2:], scale, exact)
+    return out
+
+
+def bilinear_into(x, align_corners, scale, out) -> np.ndarray:
+    """`bilinear` of x (N, C, H, W) written to `out`, which is channels last and gives the size."""
+    if runs_compiled("bilinear"):
+        _blend_into(x, out, *_bilinear_axes(x.shape[2:], out.shape[2:], align_corners, scale, x.dtype))
+    else:
+        out[...] = bilinear(x, out.shape[2:], align_corners, scale)
+    return out
 
 
 # --- kernels -----------------------------------------------------------------------------------------------

@@ -276,11 +276,10 @@ def max_pool2d(
 
     With ``return_indices`` also where it was: flat indices in H·W, int64.
     """
-    values, indices = _unbatched(
+    return _unbatched(
         pooling.MaxPool, input, kernel_size=kernel_size, stride=stride, padding=padding,
-        dilation=dilation, ceil_mode=ceil_mode,
+        dilation=dilation, ceil_mode=ceil_mode, return_indices=bool(return_indices),
     )  # fmt: skip
-    return (values, indices) if return_indices else values
 
 
 def avg_pool2d(

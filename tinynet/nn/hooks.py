@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..tape import Operation, is_grad_enabled
-from ..tensor import RemovableHandle, Tensor, apply, share_version, wrap
+from ..tensor import RemovableHandle, Tensor, apply, exposed, seen_gradient, share_version
 
 
 class Hook(NamedTuple):
@@ -131,6 +131,8 @@ def _bounded(values: tuple[Any, ...], cross) -> tuple[list[int], tuple[Any, ...]
     places = [i for i, value in enumerate(values) if isinstance(value, Tensor) and value.requires_grad]
     if not places:
         return places, values
+    for place in places:
+        exposed(values[place])  # the boundary shares its memory
     passed = apply(_Boundary, *[values[place] for place in places], cross=cross)
     bounded = list(values)
     for place, tensor in zip(places, passed):
@@ -142,5 +144,5 @@ def _bounded(values: tuple[Any, ...], cross) -> tuple[list[int], tuple[Any, ...]
 def _spread(grads, places: list[int], count: int) -> tuple[Tensor | None, ...]:
     spread: list[Tensor | None] = [None] * count
     for place, grad in zip(places, grads):
-        spread[place] = wrap(grad)
+        spread[place] = seen_gradient(grad)
     return tuple(spread)

@@ -6,13 +6,14 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DtypeError
+from ..kernels.elementwise import relu_into
 from ..tape import Operation
 from . import checks
 from .reduction import normalize_dim
 
 
 class ReLU(Operation):
-    """max(x, 0), its gradient at 0 is 0; with ``out``, written there.
+    """max(x, 0), its gradient at 0 is 0; with ``out``, which may be x itself, written there.
 
     The output says where the gradient passes, so the input need not live.
     """
@@ -23,10 +24,12 @@ class ReLU(Operation):
     def forward(ctx, input, out=None):
         if input.dtype.kind == "b":
             raise DtypeError("relu: boolean tensors are not supported")
-        y = kernels.relu(input) if input.dtype.kind == "f" else np.maximum(input, input.dtype.type(0))
-        if out is not None:
-            out[...] = y
-            y = out
+        if input.dtype.kind != "f":
+            y = np.maximum(input, input.dtype.type(0), out=out)
+        elif out is None:
+            y = kernels.relu(input)
+        else:
+            y = relu_into(input, out)
         ctx.save(output=y)
         return y
 
@@ -150,7 +153,9 @@ def check_dropout(x: np.ndarray, p: float) -> None:
 def dropout_mask(generator: np.random.Generator, x: np.ndarray, p: float) -> np.ndarray:
     """The mask of :class:`Dropout` for ``x``: 0 with probability ``p``, else 1 / (1 - p)."""
     keep = x.dtype.type(0 if p == 1 else 1 / (1 - p))
-    return np.where(generator.random(x.shape, dtype=np.float32) < p, x.dtype.type(0), keep)
+    mask = np.empty_like(x)  # in x's memory order
+    mask[...] = np.where(generator.random(x.shape, dtype=np.float32) < p, x.dtype.type(0), keep)
+    return mask
 
 
 # The arithmetic on arrays, shared with the losses

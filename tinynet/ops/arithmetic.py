@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..kernels.addition import add, add_into
 from ..tape import Operation
 from .broadcasting import check_broadcast, sum_to
 
 
 class Add(Operation):
-    """a + b; with ``out``, written there."""
+    """a + b; with ``out``, which is a itself, written there."""
 
     name = "add"
 
     @staticmethod
     def forward(ctx, a, b, out=None):
-        check_broadcast("add", a, b)
-        ctx.save(shapes=(a.shape, b.shape))
-        return np.add(a, b, out=out)
+        if a.shape != b.shape:
+            check_broadcast("add", a, b)
+            ctx.save(shapes=(a.shape, b.shape))
+        return add(a, b) if out is None else add_into(out, b)
 
     @staticmethod
     def backward(ctx, grad):
+        if ctx.saved is None:  # nothing was broadcast
+            return grad, grad
         first, second = ctx.shapes
         return sum_to(grad, first), sum_to(grad, second)
 
@@ -351,13 +355,13 @@ class Cast(Operation):
 
 
 class Clone(Operation):
-    """A contiguous copy."""
+    """A copy without gaps, its axes in the same order in memory ("K") or row-major ("C")."""
 
     name = "clone"
 
     @staticmethod
-    def forward(ctx, x):
-        return x.copy()
+    def forward(ctx, x, order="K"):
+        return x.copy(order)
 
     @staticmethod
     def backward(ctx, grad):

@@ -9,9 +9,13 @@ from ..errors import ShapeError
 
 def check_broadcast(name: str, *arrays: np.ndarray) -> None:
     """Raises ShapeError with the shapes unless they broadcast together."""
-    shapes = [array.shape for array in arrays]
-    if all(shape == shapes[0] for shape in shapes):
+    shape = arrays[0].shape
+    for array in arrays:
+        if array.shape != shape:
+            break
+    else:
         return
+    shapes = [array.shape for array in arrays]
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:

@@ -13,6 +13,8 @@ import numpy as np
 
 from .. import kernels
 from ..errors import DtypeError, ShapeError
+from ..kernels.group_norm import group_norm, group_norm_backward
+from ..kernels.registry import runs_compiled
 from ..tape import Operation
 from . import checks
 
@@ -61,7 +63,8 @@ class BatchNorm(Operation):
 class GroupNorm(Operation):
     """Normalises each of ``num_groups`` groups of channels of each image, then · weight + bias per channel.
 
-    It is batch normalization of one image with N·num_groups channels, which is how it is computed.
+    It is batch normalization of one image with N·num_groups channels; compiled, it is computed without bringing
+    the channels of a group together in memory first.
     """
 
     name = "group_norm"
@@ -69,29 +72,34 @@ class GroupNorm(Operation):
     @staticmethod
     def forward(ctx, input, weight=None, bias=None, *, num_groups, eps):
         _check_group_norm(input, weight, bias, num_groups, eps)
-        normalised, mean, variance = kernels.batch_norm_train(_grouped(input, num_groups), None, None, eps)
+        if input.size and runs_compiled("batch_norm_train"):
+            y, mean, variance = group_norm(input, weight, bias, num_groups, eps)
+        else:
+            normalised, mean, variance = kernels.batch_norm_train(_grouped(input, num_groups), None, None, eps)
+            mean, variance = (statistic.reshape(-1, num_groups) for statistic in (mean, variance))
+            y = normalised.reshape(input.shape)
+            if weight is not None:
+                y = y * _per_channel(weight, y)
+            if bias is not None:
+                y = y + _per_channel(bias, y)
         ctx.save(input=input, weight=weight, mean=mean, variance=variance, num_groups=num_groups, eps=eps)
-        y = normalised.reshape(input.shape)
-        if weight is not None:
-            y = y * _per_channel(weight, y)
-        if bias is not None:
-            y = y + _per_channel(bias, y)
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x = _grouped(ctx.input, ctx.num_groups)
+        if grad.size and runs_compiled("batch_norm_train_backward", "batch_norm_eval", "channel_sum"):
+            gradients = group_norm_backward(grad, ctx.input, ctx.weight, ctx.mean, ctx.variance, ctx.eps)
+            return tuple([g if needed else None for g, needed in zip(gradients, (True, *ctx.needs_input_grad[1:]))])
+        x, statistics = _grouped(ctx.input, ctx.num_groups), (ctx.mean.reshape(-1), ctx.variance.reshape(-1))
         grad_weight = grad_bias = None
         if ctx.needs_input_grad[1]:
-            normalised = kernels.batch_norm_eval(x, None, None, ctx.mean, ctx.variance, ctx.eps)
+            normalised = kernels.batch_norm_eval(x, None, None, *statistics, ctx.eps)
             grad_weight = kernels.channel_sum(grad * normalised.reshape(grad.shape))
         if ctx.needs_input_grad[2]:
             grad_bias = kernels.channel_sum(grad)
         if ctx.weight is not None:
             grad = grad * _per_channel(ctx.weight, grad)
-        grad_x = kernels.batch_norm_train_backward(
-            _grouped(grad, ctx.num_groups), x, None, ctx.mean, ctx.variance, ctx.eps
-        )[0]
+        grad_x = kernels.batch_norm_train_backward(_grouped(grad, ctx.num_groups), x, None, *statistics, ctx.eps)[0]
         return grad_x.reshape(grad.shape), grad_weight, grad_bias
 
 

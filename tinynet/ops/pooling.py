@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .. import kernels
 from ..errors import ShapeError
+from ..kernels.pooling import max_pool_for_training, max_pool_training_backward
 from ..tape import Operation
 from . import checks
 
 
 class MaxPool(Operation):
-    """The largest value of each window, and its flat index in H·W.
+    """The largest value of each window, and on request its flat index in H·W.
 
     The padding is -inf. The first maximum in row-major order takes the gradient; a NaN wins its window.
     """
@@ -17,17 +18,21 @@ class MaxPool(Operation):
     name = "max_pool2d"
 
     @staticmethod
-    def forward(ctx, input, *, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+    def forward(
+        ctx, input, *, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=True
+    ):  # fmt: skip
         kernel, stride, padding = _check_pool("max_pool2d", input, kernel_size, stride, padding)
         dilation = checks.pair("max_pool2d", "dilation", dilation, minimum=1)
         checks.window("max_pool2d", input.shape[2:], kernel, stride, padding, dilation, ceil_mode)
-        values, indices = kernels.max_pool(input, kernel, stride, padding, dilation, bool(ceil_mode))
-        ctx.save(indices=indices, input_shape=input.shape)
-        return values, indices
+        window = (kernel, stride, padding, dilation)
+        find = kernels.max_pool if return_indices else max_pool_for_training
+        values, indices = find(input, *window, bool(ceil_mode))
+        ctx.save(indices=indices, input_shape=input.shape, window=window)
+        return (values, indices) if return_indices else values
 
     @staticmethod
-    def backward(ctx, grad, _grad_indices):
-        return kernels.max_pool_backward(grad, ctx.indices, ctx.input_shape)
+    def backward(ctx, grad, _grad_indices=None):
+        return max_pool_training_backward(grad, ctx.indices, ctx.input_shape, *ctx.window)
 
 
 class AveragePool(Operation):

@@ -114,7 +114,7 @@ class Flip(Operation):
 
 
 class Index(Operation):
-    """x[key] (see indexing.Key). Slices and integers give views; an element picked twice gets both gradients."""
+    """x[key] with slices and integers (see indexing.Key): a view."""
 
     name = "getitem"
     view = True
@@ -129,6 +129,12 @@ class Index(Operation):
         out = np.zeros(ctx.shape, grad.dtype)
         ctx.key.add(out, grad)
         return out
+
+
+class Pick(Index):
+    """x[key] with masks or arrays of indices: a copy. An element picked twice gets both gradients."""
+
+    view = False
 
 
 class SetIndex(Operation):
@@ -253,13 +259,13 @@ class Pad(Operation):
         target = tuple(
             slice(max(b, 0), max(size + b + a - max(a, 0), 0)) for (b, a), size in zip(pairs, x.shape)
         )
-        out = np.full([size + b + a for (b, a), size in zip(pairs, x.shape)], value, x.dtype)
+        out = np.full_like(x, value, shape=[size + b + a for (b, a), size in zip(pairs, x.shape)])
         out[target] = x[source]
         ctx.save(shape=x.shape, source=source, target=target)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        out = np.zeros(ctx.shape, grad.dtype)
+        out = np.zeros_like(grad, shape=ctx.shape)
         out[ctx.source] = grad[ctx.target]
         return out

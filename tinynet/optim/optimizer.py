@@ -13,7 +13,7 @@ import numpy as np
 
 from ..autograd import enable_grad
 from ..errors import CheckpointError, ShapeError
-from ..tensor import Tensor
+from ..tensor import Tensor, exposed
 
 _BLOCK = 1 << 15  # elements; a handful of such blocks stay in the second-level cache
 
@@ -93,7 +93,7 @@ class Optimizer:
             if set_to_none:
                 parameter.grad = None
             elif parameter.grad is not None:
-                parameter.grad = Tensor(np.zeros_like(parameter.grad._array))
+                parameter.grad = Tensor(np.zeros(parameter.shape, parameter._array.dtype))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update, in place, every parameter that has a gradient.
@@ -109,7 +109,7 @@ class Optimizer:
             for index, parameter in enumerate(group["params"]):
                 if parameter.grad is not None:
                     self._check_state(parameter, f"parameter {index} of group {group_index}")
-                    self._update(parameter._array, parameter.grad._array, self.state[parameter], group)
+                    self._update(exposed(parameter), exposed(parameter.grad), self.state[parameter], group)
                     parameter._version_counter.bump()
         self._steps_taken += 1
         return loss

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.momentum import can_descend, descend
 from .optimizer import Optimizer, blocks, check_option, state_buffer
 
 
@@ -38,6 +39,10 @@ class SGD(Optimizer):
         if first:
             state.pop("momentum_buffer", None)  # torch saves None for "no buffer yet"
         buffers = [state_buffer(state, "momentum_buffer", parameter)] if momentum else []
+        if momentum and not first and not group["maximize"] and can_descend(parameter, gradient, buffers[0]):
+            share = 1 - float(group["dampening"])
+            descend(parameter, gradient, buffers[0], lr, momentum, share, decay, group["nesterov"])
+            return
         for p, g, *buffer in blocks(parameter, gradient, *buffers):
             update = -g if group["maximize"] else g.copy()
             if decay:

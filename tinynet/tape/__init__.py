@@ -5,7 +5,7 @@ from .backward import backward
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .node import Leaf, Node, VersionCounter
 from .operation import DISCARD, Operation
-from .record import check_current, edge_of, new_node
+from .record import check_current, edge_of, record
 
 __all__ = [
     "DISCARD",
@@ -20,7 +20,7 @@ __all__ = [
     "enable_grad",
     "inference_mode",
     "is_grad_enabled",
-    "new_node",
     "no_grad",
+    "record",
     "set_grad_enabled",
 ]

@@ -7,9 +7,13 @@ they are finished as soon as the last of their gradients is in.
 
 from __future__ import annotations
 
+from itertools import repeat
+from operator import attrgetter
+
 import numpy as np
 
 from ..errors import GraphError
+from ..kernels.addition import add
 from . import anomaly
 from .node import Leaf, Node
 
@@ -31,10 +35,10 @@ class _Arriving:
         if present is None:
             self.arrays[index] = array
             self.owned[index] = owned
-        elif self.owned[index]:
+        elif self.owned[index] and present.strides == array.strides:
             np.add(present, array, out=present)
         else:
-            self.arrays[index] = np.asarray(present + array)
+            self.arrays[index] = np.asarray(add(present, array))
             self.owned[index] = True
 
 
@@ -76,19 +80,21 @@ def backward(roots, retain_graph: bool = False, targets=()):
     while order:
         node = order.pop()
         places = arriving.pop(node, None)
-        if places is not None:
-            _run_hooks(node, places)
-            _capture(node, places, wanted, captured)
-            gradients = _call_backward(node, places.arrays)
+        if places is None:
+            gradients = repeat(None)  # nothing arrived, but the leaves below must be counted
         else:
-            gradients = (None,) * len(node.edges)
+            if node.hooks is not None:
+                _run_hooks(node, places)
+            if wanted:
+                _capture(node, places, wanted, captured)
+            gradients = _call_backward(node, places.arrays)
         for edge, gradient in zip(node.edges, gradients):
             if edge is None:
                 continue
             parent, index = edge
             if gradient is not None:
                 deliver(parent, index, *gradient)
-            if isinstance(parent, Leaf):
+            if parent in leaf_uses:
                 leaf_uses[parent] -= 1
                 if leaf_uses[parent] == 0:
                     finish_leaf(parent)
@@ -112,7 +118,8 @@ def _reachable(roots) -> tuple[list[Node], dict[Leaf, int]]:
                 f"{node.name}: the graph was freed by an earlier backward pass; to go through it twice, "
                 "call backward(retain_graph=True) the first time"
             )
-        node.check_saved()
+        if node.saved is not None:
+            node.check_saved()
         for edge in node.edges:
             if edge is not None:
                 parent = edge[0]
@@ -120,7 +127,7 @@ def _reachable(roots) -> tuple[list[Node], dict[Leaf, int]]:
                     leaf_uses[parent] = leaf_uses.get(parent, 0) + 1
                 elif parent not in seen:
                     stack.append(parent)
-    return sorted(seen, key=lambda node: node.sequence), leaf_uses
+    return sorted(seen, key=attrgetter("sequence")), leaf_uses
 
 
 def _run_hooks(node: Node, places: _Arriving) -> None:
@@ -143,21 +150,21 @@ def _capture(node: Node, places: _Arriving, wanted, captured) -> None:
 
 def _call_backward(node: Node, arrays):
     """The gradients of a node's inputs as ``(array, owned)`` or None, checked against shape and dtype."""
-    incoming = [
-        np.zeros(shape, dtype) if array is None and node.materialize_grads else array
-        for array, (shape, dtype) in zip(arrays, node.outputs)
-    ]
-    results = node.operation.backward(node, *incoming)
+    if node.materialize_grads:
+        for index, array in enumerate(arrays):
+            if array is None:
+                arrays[index] = np.zeros(*node.outputs[index])
+    results = node.operation.backward(node, *arrays)
     if not isinstance(results, tuple):
         results = (results,)
     if len(results) != len(node.edges):
         raise GraphError(
             f"{node.name}: backward returned {len(results)} gradients for {len(node.edges)} inputs"
         )
-    if anomaly.is_enabled():
+    if anomaly.state.enabled:
         anomaly.check_gradients(node, results)
     checked: list[tuple[np.ndarray, bool] | None] = []
-    for position, (edge, array) in enumerate(zip(node.edges, results)):
+    for edge, array in zip(node.edges, results):
         if edge is None or array is None:
             checked.append(None)
             continue
@@ -165,18 +172,21 @@ def _call_backward(node: Node, arrays):
         array = np.asarray(array)
         if array.shape != shape:
             raise GraphError(
-                f"{node.name}: backward returned a gradient of shape {list(array.shape)} for input {position}, "
+                f"{node.name}: backward returned a gradient of shape {list(array.shape)} for input {len(checked)}, "
                 f"which has shape {list(shape)}"
             )
         if array.dtype != dtype:
             checked.append((array.astype(dtype), True))
         else:
-            checked.append((array, _is_fresh(array, incoming, results)))
+            checked.append((array, _is_fresh(array, arrays, results)))
     return checked
 
 
 def _is_fresh(array: np.ndarray, incoming, results) -> bool:
     """Whether nobody else holds ``array``: it owns its memory and was returned once (see Operation)."""
+    for other in incoming:
+        if other is array:
+            return False
     if array.base is not None or not array.flags.writeable:
         return False
-    return not any(array is other for other in incoming) and sum(array is other for other in results) == 1
+    return len(results) == 1 or sum([array is other for other in results]) == 1

@@ -16,12 +16,9 @@ _sequence = itertools.count()
 class VersionCounter:
     """Counts in-place changes of one piece of memory; a tensor and its views share one."""
 
-    __slots__ = ("guarded", "rebased", "value")
-
-    def __init__(self):
-        self.value = 0
-        self.guarded = False  # whether the memory is a leaf's that requires grad and has been used
-        self.rebased = 0  # the version at the last in-place change that the tape recorded
+    value = 0
+    guarded = False  # whether the memory is a leaf's that requires grad and has been used
+    rebased = 0  # the version at the last in-place change that the tape recorded
 
     def bump(self) -> None:
         self.value += 1
@@ -41,11 +38,15 @@ class Node:
     materialize_grads = True  # whether an output without a gradient is handed to backward as zeros
     outputs: tuple = ()  # (shape, dtype) of each output
 
-    def __init__(self, operation, edges, needs_input_grad):
+    def __init__(self, operation, edges):
         self.operation = operation
         self.edges = edges
-        self.needs_input_grad = needs_input_grad
         self.sequence = next(_sequence)
+
+    @property
+    def needs_input_grad(self) -> tuple[bool, ...]:
+        """Which positional inputs want a gradient."""
+        return tuple([edge is not None for edge in self.edges])
 
     def save(self, **values) -> None:
         """Names what backward needs. Arrays that belong to a tensor are watched for in-place changes."""
@@ -86,11 +87,11 @@ class Node:
 
     def free(self) -> None:
         """Drops what was saved and the way down, so memory returns at once and a second pass is refused."""
-        if self.saved:
+        if self.saved is not None:
             for name in self.saved:
                 del self.__dict__[name]
-        self.saved = None
-        self.stale_checks = ()
+            self.saved = None
+            self.stale_checks = ()
         self.edges = ()
         self.freed = True
 
@@ -119,7 +120,7 @@ class Leaf(Node):
     """The end of the tape at a tensor that requires grad: adds what arrives to ``tensor.grad``."""
 
     def __init__(self, tensor):
-        super().__init__(_AccumulateGrad, (), (True,))
+        super().__init__(_AccumulateGrad, ())
         self.tensor = weakref.ref(tensor)
         self.outputs = ((tensor._array.shape, tensor._array.dtype),)
 

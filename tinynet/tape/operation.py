@@ -18,7 +18,7 @@ class Operation:
     """
 
     name = "operation"  # torch's name of the function, for messages
-    view = False  # whether the output may share memory with the first input
+    view = False  # whether the output may share memory with the first input; if not, it must be all its own
 
     @staticmethod
     def forward(ctx, *arrays, **settings) -> Any:

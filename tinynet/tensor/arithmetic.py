@@ -10,7 +10,7 @@ from ..errors import ShapeError
 from ..ops import activation, arithmetic, linear
 from .apply import apply, binary, compare, floating_or_default, logical, step_function, undifferentiable, where
 from .reductions import axis_arguments
-from .variable import SCALARS, Variable, as_tensor, wrap
+from .variable import SCALARS, Variable, as_tensor, derived
 
 
 class Arithmetic(Variable):
@@ -217,16 +217,16 @@ class Arithmetic(Variable):
     eq, ne, lt, le, gt, ge = __eq__, __ne__, __lt__, __le__, __gt__, __ge__
 
     def __invert__(self):
-        return wrap(np.invert(logical("~", self)))
+        return logical("~", np.invert, self)
 
     def __and__(self, other):
-        return wrap(np.bitwise_and(logical("&", self), logical("&", other)))
+        return logical("&", np.bitwise_and, self, other)
 
     def __or__(self, other):
-        return wrap(np.bitwise_or(logical("|", self), logical("|", other)))
+        return logical("|", np.bitwise_or, self, other)
 
     def __xor__(self, other):
-        return wrap(np.bitwise_xor(logical("^", self), logical("^", other)))
+        return logical("^", np.bitwise_xor, self, other)
 
     def logical_and(self, other) -> Self:
         return self.bool() & as_tensor(other).bool()
@@ -238,19 +238,19 @@ class Arithmetic(Variable):
         return ~self.bool()
 
     def isnan(self) -> Self:
-        return wrap(np.isnan(self._array))
+        return derived(np.isnan(self._array), self)
 
     def isinf(self) -> Self:
-        return wrap(np.isinf(self._array))
+        return derived(np.isinf(self._array), self)
 
     def isfinite(self) -> Self:
-        return wrap(np.isfinite(self._array))
+        return derived(np.isfinite(self._array), self)
 
     def any(self, dim=None, keepdim: bool = False) -> Self:
-        return wrap(self._array.any(**axis_arguments("any", self, dim, keepdim)))
+        return derived(self._array.any(**axis_arguments("any", self, dim, keepdim)), self)
 
     def all(self, dim=None, keepdim: bool = False) -> Self:
-        return wrap(self._array.all(**axis_arguments("all", self, dim, keepdim)))
+        return derived(self._array.all(**axis_arguments("all", self, dim, keepdim)), self)
 
     def equal(self, other: Variable) -> bool:
         """Whether shape and all elements are equal."""
@@ -260,4 +260,4 @@ class Arithmetic(Variable):
         return bool(np.allclose(self._array, other._array, rtol, atol, equal_nan))
 
     def isclose(self, other: Variable, rtol=1e-05, atol=1e-08, equal_nan: bool = False) -> Self:
-        return wrap(np.isclose(self._array, other._array, rtol, atol, equal_nan))
+        return derived(np.isclose(self._array, other._array, rtol, atol, equal_nan), self, other)

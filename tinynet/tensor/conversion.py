@@ -68,7 +68,7 @@ class Conversion(Variable):
 
     def contiguous(self):
         """The tensor itself if it is contiguous, else a copy."""
-        return self if self._array.flags.c_contiguous else apply(arithmetic.Clone, self)
+        return self if self.is_contiguous() else apply(arithmetic.Clone, self, order="C")
 
     def new_tensor(self, data, dtype=None) -> Self:
         """A new tensor of this dtype (or ``dtype``)."""

@@ -13,6 +13,7 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import as_dtype
 from ..errors import DtypeError, GraphError, ShapeError
+from ..kernels.addition import add
 from ..ops import reduction
 from ..printing import tensor_text
 from ..tape import VersionCounter, edge_of
@@ -21,9 +22,10 @@ from .conversion import Conversion
 from .device import CPU, RemovableHandle, Size, device
 from .differentiate import backward_from
 from .in_place import InPlace
+from .layout import exposed
 from .reductions import Reductions
 from .shapes import Shapes
-from .variable import as_array, results_are, wrap
+from .variable import as_array, derived, results_are, seen_gradient, wrap
 
 
 class Tensor(Arithmetic, Reductions, Shapes, InPlace, Conversion):
@@ -95,16 +97,16 @@ class Tensor(Arithmetic, Reductions, Shapes, InPlace, Conversion):
 
     def stride(self, dim: int | None = None):
         """Steps between neighbours, in elements."""
-        steps = tuple(step // self._array.itemsize for step in self._array.strides)
+        steps = tuple(step // self._array.itemsize for step in exposed(self).strides)
         return steps if dim is None else steps[reduction.normalize_dim("stride", dim, self._array.ndim)]
 
     def is_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
-        return bool(self._array.flags.c_contiguous)
+        return self._hidden or bool(self._array.flags.c_contiguous)
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return self._array.ctypes.data
+        return exposed(self).ctypes.data
 
     def is_floating_point(self) -> bool:
         return self._array.dtype.kind == "f"
@@ -173,19 +175,18 @@ class Tensor(Arithmetic, Reductions, Shapes, InPlace, Conversion):
     @property
     def data(self) -> Tensor:
         """The same memory outside of the tape; changes through it are not tracked."""
-        return wrap(self._array)
+        return wrap(exposed(self))
 
     @data.setter
     def data(self, value) -> None:
-        self._array = as_array(value)
+        self._array, self._hidden = as_array(value), False
         self._leaf = None
-
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
         """The array itself (shared memory); a tensor that requires grad must be detached first."""
         if self._requires_grad and not force:
             raise GraphError("numpy: this tensor requires grad; use tensor.detach().numpy()")
-        return self._array
+        return exposed(self)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -272,7 +273,7 @@ class Tensor(Arithmetic, Reductions, Shapes, InPlace, Conversion):
 
     def detach(self) -> Tensor:
         """The same memory as a constant."""
-        constant = wrap(self._array)
+        constant = wrap(exposed(self))
         constant._version_counter = self._version_counter
         constant._seen_rebase = self._seen_rebase
         return constant
@@ -294,8 +295,8 @@ class Tensor(Arithmetic, Reductions, Shapes, InPlace, Conversion):
         def keep(array):
             tensor = place()
             if tensor is not None:
-                kept = array.copy() if tensor._grad is None else tensor._grad._array + array
-                tensor._grad = wrap(kept)
+                kept = array.copy("K") if tensor._grad is None else add(tensor._grad._array, array)
+                tensor._grad = derived(kept, tensor)
 
         self._node.add_hook(self._index, keep)
 
@@ -309,9 +310,10 @@ class Tensor(Arithmetic, Reductions, Shapes, InPlace, Conversion):
             raise GraphError("register_hook: this tensor does not require grad")
 
         def over_arrays(array):
-            result = hook(wrap(array))
+            gradient = seen_gradient(array)
+            result = hook(gradient)
             if result is None:
-                return None
+                return None if gradient._array is array else gradient._array
             if result._array.shape != array.shape:
                 raise ShapeError(
                     f"a hook returned a gradient of shape {list(result.shape)} for one of {list(array.shape)}"

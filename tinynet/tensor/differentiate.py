@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import GraphError, ShapeError
+from ..kernels.addition import add, add_into
 from ..tape import backward as run_backward
 from ..tape import check_current, edge_of
-from .variable import as_array, wrap
+from .variable import Variable, as_array, derived
 
 
 def root_gradients(tensors, gradients):
@@ -28,7 +29,7 @@ def root_gradients(tensors, gradients):
                 )
             gradient = np.ones(tensor._array.shape, tensor._array.dtype)
         else:
-            gradient = as_array(gradient)
+            gradient = gradient._array if isinstance(gradient, Variable) else as_array(gradient)
             if gradient.shape != tensor._array.shape:
                 raise ShapeError(
                     f"backward: the gradient has shape {list(gradient.shape)}, the tensor {list(tensor.shape)}"
@@ -57,9 +58,12 @@ def backward_from(tensors, gradients, retain_graph=False, create_graph=False, in
             continue
         present = tensor._grad
         if present is None:
-            tensor._grad = wrap(array if owned else array.copy())
+            if not owned or not tensor.is_contiguous():
+                given, array = array, np.empty_like(tensor._array)  # in the leaf's order, as in torch
+                array[...] = given
+            tensor._grad = derived(array, tensor)
         elif present._array.flags.writeable:
-            np.add(present._array, array, out=present._array)
+            add_into(present._array, array)
             present._version_counter.bump()
         else:
-            tensor._grad = wrap(present._array + array)
+            tensor._grad = derived(add(present._array, array), tensor)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ops import reduction
 from .apply import apply
-from .variable import Variable, wrap
+from .variable import Variable, derived, wrap
 
 values_and_indices: dict[str, Any] = {
     name: namedtuple(name, ["values", "indices"]) for name in ("max", "min", "topk", "sort")
@@ -70,7 +70,7 @@ class Reductions(Variable):
             return self.maximum(dim) if largest else self.minimum(dim)
         if dim is None:
             return apply(reduction.Extreme, self, dim=None, largest=largest)
-        indices = wrap(reduction.argextreme(name, self._array, dim, largest, keepdim=True))
+        indices = derived(reduction.argextreme(name, self._array, dim, largest, keepdim=True), self)
         values = self.gather(dim, indices)
         if not keepdim:
             values, indices = values.squeeze(dim), indices.squeeze(dim)
@@ -78,15 +78,15 @@ class Reductions(Variable):
 
     def argmax(self, dim=None, keepdim: bool = False) -> Self:
         """The index of the first maximum, in the flattened tensor if ``dim`` is None."""
-        return wrap(reduction.argextreme("argmax", self._array, dim, True, keepdim))
+        return derived(reduction.argextreme("argmax", self._array, dim, True, keepdim), self)
 
     def argmin(self, dim=None, keepdim: bool = False) -> Self:
         """The index of the first minimum, in the flattened tensor if ``dim`` is None."""
-        return wrap(reduction.argextreme("argmin", self._array, dim, False, keepdim))
+        return derived(reduction.argextreme("argmin", self._array, dim, False, keepdim), self)
 
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Self:
         axis = reduction.normalize_dim("argsort", dim, self.ndim)
-        return wrap(reduction.argsort(self._array, axis, descending))
+        return derived(reduction.argsort(self._array, axis, descending), self)
 
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True):
         """(values, indices) in order; equal values keep theirs."""
@@ -96,7 +96,7 @@ class Reductions(Variable):
     def topk(self, k: int, dim: int = -1, largest: bool = True, sorted: bool = True):
         """(values, indices) of the ``k`` largest or smallest, always in order."""
         axis = reduction.normalize_dim("topk", dim, self.ndim)
-        indices = wrap(reduction.topk_order(self._array, int(k), axis, largest))
+        indices = derived(reduction.topk_order(self._array, int(k), axis, largest), self)
         return values_and_indices["topk"](self.gather(dim, indices), indices)
 
     def cumsum(self, dim: int) -> Self:

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import ShapeError
 from ..ops import indexing, reduction, shape
 from .apply import apply, apply_inplace
+from .layout import exposed
 from .variable import Variable, as_tensor
 
 
@@ -26,7 +27,7 @@ class Shapes(Variable):
         """As reshape, but refuses where that would need a copy; with a dtype, ``to(dtype)`` is meant."""
         resolved = shape.resolve_shape("view", sizes_of(shape_), self._array.shape)
         try:
-            self._array.reshape(resolved, copy=False)
+            exposed(self).reshape(resolved, copy=False)
         except ValueError:
             raise ShapeError(
                 f"view: shape {list(resolved)} cannot be a view of {list(self.shape)} with strides "
@@ -173,7 +174,8 @@ class Shapes(Variable):
         return apply(shape.Gather, self, index, dim=dim)
 
     def __getitem__(self, key) -> Self:
-        return apply(shape.Index, self, key=indexing.to_key(key, self._array.shape))
+        resolved = indexing.to_key(key, self._array.shape)
+        return apply(shape.Index if resolved.advanced is None else shape.Pick, self, key=resolved)
 
     def __setitem__(self, key, value) -> None:
         resolved = indexing.to_key(key, self._array.shape)

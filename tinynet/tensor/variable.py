@@ -10,6 +10,7 @@ from .. import dtypes
 from ..dtypes import as_dtype, as_numpy_dtype
 from ..errors import DtypeError, ShapeError
 from ..tape import VersionCounter
+from .layout import exposed, hide_layout
 
 SCALARS = (int, float, np.number, np.bool_)
 
@@ -26,6 +27,7 @@ class Variable:
     _grad: Any = None
     _seen_rebase = 0  # see tape.check_current
     _retains_grad = False
+    _hidden = False  # whether the memory is permuted, which nobody may see: read layout.py
 
     if TYPE_CHECKING:  # the methods of one subject use those of the others
 
@@ -52,7 +54,7 @@ def as_array(data, dtype: np.dtype | None = None) -> np.ndarray:
 
 def _as_array(data, keep_float64: bool) -> np.ndarray:
     if isinstance(data, Variable):
-        return data._array
+        return exposed(data)
     if isinstance(data, np.ndarray):
         as_dtype(data.dtype)
         return data.astype(data.dtype.newbyteorder("=")) if not data.dtype.isnative else data
@@ -92,7 +94,23 @@ def as_tensor(data, dtype=None) -> Any:
 
 def wrap(array) -> Any:
     """A constant Tensor over an array, without any check."""
-    tensor = _result_class.__new__(_result_class)
+    tensor = _new(_result_class)
     tensor._array = array if type(array) is np.ndarray else np.asarray(array)
     tensor._version_counter = VersionCounter()
     return tensor
+
+
+_new: Any = object.__new__
+
+
+def derived(array, *sources: Variable) -> Any:
+    """A constant Tensor over an array that was computed from the Tensors ``sources``."""
+    tensor = wrap(array)
+    if tensor._array.ndim > 1:
+        hide_layout(tensor, sources)
+    return tensor
+
+
+def seen_gradient(array: np.ndarray) -> Any:
+    """A gradient of the tape as a Tensor for the user's eyes; an expanded one stays what it is."""
+    return derived(array) if array.flags.writeable else wrap(array)
