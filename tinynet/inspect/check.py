@@ -69,15 +69,20 @@ def check(names: Sequence[str] = ()) -> list[Row]:
 
 
 def _chosen(operations: list[type[Operation]], names: Sequence[str]) -> list[type[Operation]]:
+    """The operations whose class, torch name or file is named; where none is, those with the name in one of these."""
     labels = {
-        operation: f"{operation.__name__} {operation.name} {operation.__module__.rpartition('.')[2]}".lower()
+        operation: [operation.__name__.lower(), operation.name.lower(), operation.__module__.rpartition(".")[2]]
         for operation in operations
     }
-    for name in names:
-        if not any(name.lower() in label for label in labels.values()):
+    wanted: set[type[Operation]] = set()
+    for name in map(str.lower, names):
+        found = [op for op in operations if name in labels[op]]
+        found = found or [op for op in operations if any(name in label for label in labels[op])]
+        if not found:
             known = ", ".join(operation.__name__ for operation in operations)
             raise ValueError(f"check: no operation fits {name!r}; there are {known}")
-    return [op for op in operations if not names or any(name.lower() in labels[op] for name in names)]
+        wanted.update(found)
+    return [op for op in operations if not names or op in wanted]
 
 
 def _check_operation(operation: type[Operation], cases: list[Case]) -> Row:

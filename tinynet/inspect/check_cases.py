@@ -15,11 +15,13 @@ from tinynet.ops import (
     activation,
     arithmetic,
     convolution,
+    focal_loss,
     linear,
     loss,
     normalization,
     pooling,
     reduction,
+    roi_align,
     shape,
     upsampling,
 )
@@ -98,6 +100,7 @@ def operation_cases() -> dict[type[Operation], list[Case]]:
     return {
         **_arithmetic(draw), **_reduction(draw), **_shape(draw), **_linear(draw), **_activation(draw),
         **_convolution(draw), **_normalization(draw), **_pooling(draw), **_upsampling(draw), **_loss(draw),
+        **_detection(draw),
     }
 
 
@@ -214,6 +217,8 @@ def _shape(draw: Sampler) -> dict[type[Operation], list[Case]]:
         ops.Index: [
             picked((slice(1, None, 2), 2), 5, 4),
             picked((..., None, slice(1, 3)), 3, 4),
+        ],
+        ops.Pick: [
             picked(twice, 3, 4),
             picked((twice, [1, 1, 1]), 3, 4),
             picked(mask, 3, 4),
@@ -466,4 +471,27 @@ def _loss(draw: Sampler) -> dict[type[Operation], list[Case]]:
         ops.MeanSquaredError: paired(ops.MeanSquaredError),
         ops.L1: paired(ops.L1),
         ops.SmoothL1: [*paired(ops.SmoothL1), *paired(ops.SmoothL1, beta=0.25)],
+    }
+
+
+def _detection(draw: Sampler) -> dict[type[Operation], list[Case]]:
+    focal, align = focal_loss.SigmoidFocalLoss, roi_align.RoIAlign
+    targets = as_tensor(np.array([[1.0, 0.0, 0.3], [0.0, 1.0, 1.0]]))
+    regions = as_tensor(np.array([[0, 0.4, 0.7, 3.2, 4.1], [1, -1.0, 1.3, 5.6, 2.9], [1, 2.0, 2.0, 2.0, 2.0]]))
+
+    def aligned(*sizes, **settings):
+        return case(align, draw.leaf(2, *sizes), regions, output_size=(2, 3), **settings)
+
+    return {
+        focal: [
+            *[case(focal, draw.leaf(2, 3), targets, reduction=each) for each in ("mean", "sum", "none")],
+            case(focal, draw.leaf(2, 3), targets, alpha=-1, gamma=1.5),
+            case(focal, draw.leaf(2, 3), targets, gamma=0.0),
+        ],
+        align: [
+            aligned(2, 5, 6),
+            aligned(3, 4, 5, aligned=True),
+            aligned(1, 5, 4, sampling_ratio=2, spatial_scale=0.5),
+            aligned(1, 5, 4, sampling_ratio=3, aligned=True),
+        ],
     }
