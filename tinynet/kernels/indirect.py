@@ -207,7 +207,8 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
                    relu, result, split):  # fmt: skip
     groups, merged, outs, depth = blocks[0], blocks[1], blocks[2], blocks[3]
     width, size, tile, half = split[0], split[1], split[2], split[3]
-    group, pixel_parts, panel_parts, pieces, flush = split[4], split[5], split[6], split[7], split[8]
+    group, resident, pixel_parts, panel_parts = split[4], split[5], split[6], split[7]
+    pieces, flush = split[8], split[9]
     count_taps = len(rows)
     piece = merged * depth * (len(taps) // max(1, count_taps)) // pieces
     rounds = count_taps * pieces
@@ -232,37 +233,39 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
             block = first_panel // across
             stop = min(last_panel, first_panel + group, (block + 1) * across)
             if len(panels) == 0 and merged == 1 and blocks[4] == 1:
-                pack_rows(weight, block, blocks, first_panel % across * width, stop - first_panel, width, panel_size,
-                          own)  # fmt: skip
+                pack_rows(weight, block, blocks, first_panel % across * width, stop - first_panel, width, size,
+                          panel_size, own)  # fmt: skip
             elif len(panels) == 0:
                 for panel in range(first_panel, stop):
                     pack_panel(weight, block * merged, blocks, taps, panel % across * width, width, size, lane_starts,
                                own, (panel - first_panel) * panel_size)  # fmt: skip
             origin = 0 if len(panels) == 0 else first_panel * panel_size
             base = np.int64(x.ctypes.data) + block * merged * depth * itemsize
-            for index in range(first_tile, last_tile):
-                first = index * tile
-                count = min(tile, all_pixels - first)
-                height = half if count <= half else tile
-                _fill_table(first, count, height, where, rows, columns, steps, pieces, piece * itemsize, base,
-                            x.shape[3] * itemsize, np.int64(zeros.ctypes.data), table, places)  # fmt: skip
-                for panel in range(first_panel, stop):
-                    start = origin + (panel - first_panel) * panel_size
-                    lane = block * merged * outs + panel % across * width
-                    used = min(width, (block + 1) * merged * outs - lane)
-                    shift, target = bias[lane:], result[lane:]
-                    rest = residual[lane:] if joined else residual
-                    if half == tile:
-                        multiply_narrow_tile(table, rounds, piece, flush, packed, start, sums, places, count, used,
-                                             shift, rest, joined, relu, target)  # fmt: skip
-                    elif height < tile:
-                        multiply_half_tile(table, rounds, piece, flush, packed, start, sums, places, count, used,
-                                           shift, rest, joined, relu, target)  # fmt: skip
-                    else:
-                        multiply_tile(table, rounds, piece, flush, packed, start, sums, places, count, used,
-                                      shift, rest, joined, relu, target)  # fmt: skip
-                    if used < width:
-                        _finish_partly(sums, count, used, width, places, shift, rest, relu, target)
+            for low in range(first_panel, stop, resident):
+                high = min(stop, low + resident)
+                for index in range(first_tile, last_tile):
+                    first = index * tile
+                    count = min(tile, all_pixels - first)
+                    height = half if count <= half else tile
+                    _fill_table(first, count, height, where, rows, columns, steps, pieces, piece * itemsize, base,
+                                x.shape[3] * itemsize, np.int64(zeros.ctypes.data), table, places)  # fmt: skip
+                    for panel in range(low, high):
+                        start = origin + (panel - first_panel) * panel_size
+                        lane = block * merged * outs + panel % across * width
+                        used = min(width, (block + 1) * merged * outs - lane)
+                        shift, target = bias[lane:], result[lane:]
+                        rest = residual[lane:] if joined else residual
+                        if half == tile:
+                            multiply_narrow_tile(table, rounds, piece, flush, packed, start, sums, places, count, used,
+                                                 shift, rest, joined, relu, target)  # fmt: skip
+                        elif height < tile:
+                            multiply_half_tile(table, rounds, piece, flush, packed, start, sums, places, count, used,
+                                               shift, rest, joined, relu, target)  # fmt: skip
+                        else:
+                            multiply_tile(table, rounds, piece, flush, packed, start, sums, places, count, used,
+                                          shift, rest, joined, relu, target)  # fmt: skip
+                        if used < width:
+                            _finish_partly(sums, count, used, width, places, shift, rest, relu, target)
             first_panel = stop
 
 
@@ -334,8 +337,9 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
     fewest = -(-full_depth // _LONGEST_SUM)
     pieces = next((n for n in range(fewest, 4 * fewest) if full_depth % n == 0), 1)
     flush = max(1, _LONGEST_SUM // (full_depth // pieces))
+    resident = max(1, _GROUP_BYTES // (panel_size * dtype.itemsize))
     # Transposed weights are read in runs as wide as the panels packed together: memory wants them long.
-    group = max(4 if blocks.out_stride == 1 else 1, _GROUP_BYTES // (panel_size * dtype.itemsize))
+    group = max(4 if blocks.out_stride == 1 else 1, resident)
     channels, pixel_bytes = blocks.groups * blocks.outs, blocks.groups * blocks.depth * dtype.itemsize
     where = (height, across, walk.height, walk.width, *walk.step, *walk.spread, *walk.start, *result, channels,
              *_ends(walk.rows), *_ends(walk.columns))  # fmt: skip
@@ -349,7 +353,7 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
         np.ascontiguousarray(walk.columns, np.int64),
         np.ascontiguousarray((walk.rows * across + walk.columns) * pixel_bytes, np.int64),
         np.zeros(full_depth, dtype),
-        np.array((width, lanes(dtype), tile, half, min(group, panels), *parts, pieces, flush), np.int64),
+        np.array((width, lanes(dtype), tile, half, min(group, panels), resident, *parts, pieces, flush), np.int64),
         walk.border,
         width,
         cost,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.kernels.launch import inner, jit, launch, prange, readable
-from tinynet.kernels.tile import VECTORS, lanes, transpose_tile
+from tinynet.kernels.tile import VECTORS, copy_tile, lanes, transpose_tile
 
 
 class Blocks(NamedTuple):
@@ -90,17 +90,19 @@ def pack_panel(weight, block, blocks, taps, first_lane, width, size, rows, panel
 
 
 @inner
-def pack_rows(weight, block, blocks, first_lane, panels, width, panel_size, packed):
+def pack_rows(weight, block, blocks, first_lane, panels, width, size, panel_size, packed):
     """As pack_panel for several panels at once, where output channels lie side by side and there is one tap."""
     outs, depth = blocks[2], blocks[3]
     for d in range(depth):
         source = block * blocks[6] + d * blocks[5]
         for panel in range(panels):
             first = first_lane + panel * width
-            for lane in range(min(width, outs - first)):
-                packed[panel * panel_size + d * width + lane] = weight[source + first + lane]
-            for lane in range(outs - first, width):
-                packed[panel * panel_size + d * width + lane] = 0
+            place = panel * panel_size + d * width
+            if first + VECTORS * size <= outs:
+                copy_tile(weight, source + first, packed, place)
+            else:
+                for lane in range(width):
+                    packed[place + lane] = weight[source + first + lane] if first + lane < outs else 0
 
 
 @jit

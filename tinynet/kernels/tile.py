@@ -310,6 +310,12 @@ def _emit_correlation(e: _Emitter, table: Any, offset: Any, right: Any, right_st
             e.store(builder.fadd(before, builder.load(grid[r][v])), target, r * e.vectors + v)
 
 
+def _emit_copy(e: _Emitter, source: Any, start: Any, panel: Any, place: Any) -> None:
+    """panel[place:] = source[start:], one panel wide."""
+    for v in range(e.vectors):
+        e.store(e.load(e.at(source, start), v), e.at(panel, place), v)
+
+
 @functools.cache
 def correlated_rows() -> int:
     """Input channels of a weight gradient's tile: 13 where 14 fit, as 5 x 13 is just over 64, 10 x 13 over 128."""
@@ -323,6 +329,7 @@ def _half_rows() -> int:
 multiply_tile = Tile(_emit_product, tile_rows, VECTORS)
 multiply_half_tile = Tile(_emit_product, _half_rows, VECTORS)
 multiply_narrow_tile = Tile(_emit_product, tile_rows, 1)
+copy_tile = Tile(_emit_copy, tile_rows, VECTORS)
 transpose_tile = Tile(_emit_transpose, tile_rows, 1)
 correlate_tile = Tile(_emit_correlation, correlated_rows, VECTORS)
 correlate_narrow_tile = Tile(_emit_correlation, correlated_rows, 1)
