@@ -16,6 +16,7 @@ SHAPES = [  # (input, weight, stride, padding, dilation, groups): each takes ano
     ((3, 16, 6, 5), (16, 16, 3, 3), (1, 1), (1, 1), (1, 1), 1),  # one vector wide
     ((2, 40, 9, 7), (50, 40, 1, 1), (2, 2), (0, 0), (1, 1), 1),  # idle lanes, phases without a tap
     ((1, 1100, 3, 3), (33, 1100, 1, 1), (1, 1), (0, 0), (1, 1), 1),  # deep: pieces of a tap
+    ((2, 1024, 5, 4), (1024, 1024, 1, 1), (1, 1), (0, 0), (1, 1), 1),  # pixels that meet in one set of L1
     ((1, 1031, 3, 3), (33, 1031, 1, 1), (1, 1), (0, 0), (1, 1), 1),  # deep and prime
     ((2, 64, 8, 7), (96, 4, 3, 3), (2, 1), (1, 0), (1, 2), 16),  # small groups multiplied together
     ((1, 96, 5, 7), (96, 48, 3, 3), (1, 1), (1, 1), (1, 1), 2),  # large groups

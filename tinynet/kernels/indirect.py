@@ -27,7 +27,16 @@ from tinynet.kernels.launch import get_num_threads, inner, jit, launch, prange, 
 from tinynet.kernels.layout import channels_last_empty, pixels
 from tinynet.kernels.memory import empty
 from tinynet.kernels.packing import Blocks, blocks_of, pack_panel, pack_rows, panel_rows, panel_width
-from tinynet.kernels.tile import lanes, multiply_half_tile, multiply_narrow_tile, multiply_tile, tile_rows
+from tinynet.kernels.tile import (
+    VECTORS,
+    copy_tile,
+    lanes,
+    multiply_half_tile,
+    multiply_narrow_tile,
+    multiply_tile,
+    tile_rows,
+    vector_bytes,
+)
 
 _GROUP_BYTES = 1 << 18  # panels that stay in L2 while pixels pass by
 _LONGEST_SUM = 512  # products that are added up in a register before the sum goes to memory
@@ -192,6 +201,21 @@ def _fill_table(first, count, tile, where, rows, columns, steps, pieces, piece_b
 
 
 @inner
+def _gather_rows(x, first, count, height, pixel, piece, pieces, itemsize, rows, table):
+    """Copies the `count` pixels from `first` to `rows`, a line of cache farther apart than in x, and finds them there.
+
+    Pixels of 4 kB or a multiple would all begin in one set of L1, which holds fewer lines than a tile has rows.
+    """
+    distance = pixel + 64 // itemsize
+    base = np.int64(rows.ctypes.data)
+    for r in range(count):
+        for k in range(0, pixel, VECTORS * 64 // itemsize):
+            copy_tile(x, (first + r) * pixel + k, rows, r * distance + k)
+        for part in range(pieces):
+            table[part * height + r] = base + (r * distance + part * piece) * itemsize
+
+
+@inner
 def _finish_partly(sums, count, used, width, places, bias, residual, relu, result):
     """The tile's epilogue for a panel with idle lanes: result = relu(sums + bias + residual)."""
     for r in range(count):
@@ -217,6 +241,7 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
     all_panels = groups // merged * across
     itemsize = x.itemsize
     joined = len(residual) > 0
+    crowded, flat = split[10] > 0, x.reshape(-1)
     all_pixels = x.shape[0] * where[2] * where[3]
     all_tiles = (all_pixels + tile - 1) // tile
     for job in prange(pixel_parts * panel_parts):
@@ -225,6 +250,7 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
         places = np.empty(tile, np.int64)
         own = np.empty(1 if len(panels) > 0 else group * panel_size, x.dtype)
         packed = panels if len(panels) > 0 else own
+        gathered = np.empty(tile * (x.shape[3] + 64 // itemsize) if crowded else 1, x.dtype)
         first_panel = all_panels * (job % panel_parts) // panel_parts
         last_panel = all_panels * (job % panel_parts + 1) // panel_parts
         first_tile = all_tiles * (job // panel_parts) // pixel_parts
@@ -249,6 +275,8 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
                     height = half if count <= half else tile
                     _fill_table(first, count, height, where, rows, columns, steps, pieces, piece * itemsize, base,
                                 x.shape[3] * itemsize, np.int64(zeros.ctypes.data), table, places)  # fmt: skip
+                    if crowded:
+                        _gather_rows(flat, first, count, height, x.shape[3], piece, pieces, itemsize, gathered, table)
                     for panel in range(low, high):
                         start = origin + (panel - first_panel) * panel_size
                         lane = block * merged * outs + panel % across * width
@@ -307,6 +335,13 @@ def divide(tiles: int, panels: int, tile_time: float, input_time: float, weight_
     return pixel_parts, threads // pixel_parts
 
 
+def _is_crowded(walk: Walk, blocks: Blocks, size: Sizes, result: Sizes, pixel_bytes: int) -> bool:
+    """Whether a tile's rows, pixels one after the other, would meet in one set of L1."""
+    pointwise = len(walk.rows) == 1 and walk.step == (1, 1) and not walk.rows.any() and not walk.columns.any()
+    every = tuple(size) == (walk.height, walk.width)
+    return pointwise and every and blocks.groups == 1 and pixel_bytes % 4096 == 0 and vector_bytes() == 64
+
+
 def _ends(offsets: np.ndarray) -> Sizes:
     return int(offsets.min()), int(offsets.max())
 
@@ -353,7 +388,8 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
         np.ascontiguousarray(walk.columns, np.int64),
         np.ascontiguousarray((walk.rows * across + walk.columns) * pixel_bytes, np.int64),
         np.zeros(full_depth, dtype),
-        np.array((width, lanes(dtype), tile, half, min(group, panels), resident, *parts, pieces, flush), np.int64),
+        np.array((width, lanes(dtype), tile, half, min(group, panels), resident, *parts, pieces, flush,
+                  _is_crowded(walk, blocks, size, result, pixel_bytes)), np.int64),
         walk.border,
         width,
         cost,
