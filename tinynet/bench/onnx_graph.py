@@ -128,6 +128,10 @@ class _Writer:
             ceil_mode=int(module.ceil_mode),
         )  # fmt: skip
 
+    def _avg_pool2d(self, step: Step, module: Any) -> None:
+        self._refuse_unless(step, module, ZeroPadShortcut)  # every stride-th pixel
+        self._emit(step, "AveragePool", kernel_shape=[1, 1], strides=_pair(module.stride))
+
     def _adaptive_avg_pool2d(self, step: Step, module: Any) -> None:
         if step.shape[2:] != (1, 1):
             raise TinynetError(f"onnx: adaptive_avg_pool2d to {step.shape[2:]}: only global pooling can be written")
@@ -166,6 +170,7 @@ class _Writer:
 _WRITERS: dict[str, Callable[[_Writer, Step, Any], None]] = {
     "conv2d": _Writer._conv2d, "batch_norm": _Writer._batch_norm, "relu": _Writer._relu, "add": _Writer._sum,
     "max_pool2d": _Writer._max_pool2d, "adaptive_avg_pool2d": _Writer._adaptive_avg_pool2d,
+    "avg_pool2d": _Writer._avg_pool2d,
     "reshape": _Writer._reshape, "linear": _Writer._linear, "interpolate": _Writer._interpolate,
     "getitem": _Writer._getitem, "pad": _Writer._pad,
 }  # fmt: skip
