@@ -158,7 +158,7 @@ def _convolution_numba(x, weight, bias, stride, padding, dilation, groups):
     y = channels_last_empty(shape, x.dtype)
     for images in _launch_slices(len(x), _multiplications(shape, weight.shape)):
         window = (stride, padding, dilation, groups)
-        indirect.convolve(x[images], weight, None, bias, *window, out=y[images])
+        indirect.convolve(x[images], weight, None, bias, *window, y[images])
     return y
 
 
@@ -223,8 +223,7 @@ class PackedConvolution:
             self._panels = packing.pack_forward(self.weight, self.window[3])
         for images in _launch_slices(len(x), _multiplications(shape, self.weight.shape)):
             rest = None if residual is None else residual[images]
-            indirect.convolve(x[images], self.weight, self._panels, self.bias, *self.window, residual=rest, relu=relu,
-                              out=out[images])  # fmt: skip
+            indirect.convolve(x[images], self.weight, self._panels, self.bias, *self.window, out[images], rest, relu)
         return out
 
     def _is_plain(self, x: np.ndarray, out: np.ndarray) -> bool:

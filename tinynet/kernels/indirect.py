@@ -24,7 +24,7 @@ import numpy as np
 
 from tinynet.kernels.geometry import Sizes, convolution_output_size
 from tinynet.kernels.launch import get_num_threads, inner, jit, launch, prange, readable, threads_for
-from tinynet.kernels.layout import channels_last_empty, pixels
+from tinynet.kernels.layout import pixels
 from tinynet.kernels.memory import empty
 from tinynet.kernels.packing import Blocks, blocks_of, pack_panel, pack_rows, panel_rows, panel_width
 from tinynet.kernels.tile import (
@@ -303,8 +303,7 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
 class Plan(NamedTuple):
     """Everything about a walk that depends on shapes only."""
 
-    blocks: Blocks
-    numbers: np.ndarray  # the same for the kernel
+    blocks: np.ndarray
     taps: np.ndarray
     lane_starts: np.ndarray
     where: np.ndarray
@@ -314,7 +313,6 @@ class Plan(NamedTuple):
     zeros: np.ndarray
     split: np.ndarray
     border: Border | None
-    width: int
     cost: float
 
 
@@ -379,7 +377,6 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
     where = (height, across, walk.height, walk.width, *walk.step, *walk.spread, *walk.start, *result, channels,
              *_ends(walk.rows), *_ends(walk.columns))  # fmt: skip
     return Plan(
-        blocks,
         np.array(blocks, np.int64),
         np.ascontiguousarray(walk.taps, np.int64),
         panel_rows(blocks, walk.taps, width),
@@ -391,7 +388,6 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
         np.array((width, lanes(dtype), tile, half, min(group, panels), resident, *parts, pieces, flush,
                   _is_crowded(walk, blocks, size, result, pixel_bytes)), np.int64),
         walk.border,
-        width,
         cost,
     )
 
@@ -405,7 +401,7 @@ def run(plan: Plan, x: np.ndarray, weight: np.ndarray | None, panels: np.ndarray
         x,
         nothing if weight is None else weight,
         plan.taps,
-        plan.numbers,
+        plan.blocks,
         plan.lane_starts,
         nothing if panels is None else panels,
         plan.where,
@@ -436,19 +432,19 @@ def forward_plan(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias: np.ndarray | None, stride: Sizes,
-             padding: Sizes, dilation: Sizes, groups: int, residual: np.ndarray | None = None, relu: bool = False,
-             out: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
-    """relu(convolution(x, weight) + bias + residual) for non-empty arrays; `panels` are the packed weight."""
+             padding: Sizes, dilation: Sizes, groups: int, out: np.ndarray, residual: np.ndarray | None = None,
+             relu: bool = False) -> None:  # fmt: skip
+    """out = relu(convolution(x, weight) + bias + residual), channels last; `panels` are the packed weight.
+
+    No array is empty.
+    """
     plan = forward_plan(x.shape, weight.shape, tuple(stride), tuple(padding), tuple(dilation), groups,
                         panels is not None, x.dtype, get_num_threads())  # fmt: skip
-    if out is None:
-        out = channels_last_empty((len(x), weight.shape[0], *plan.where[10:12].tolist()), x.dtype)
     source = padded(x, plan.border)
     shift = None if bias is None else readable(bias)
     rest = None if residual is None else pixels(residual).reshape(-1)
     flat = None if panels is not None else readable(weight).reshape(-1)
     run(plan, source, flat, panels, shift, rest, relu, out.transpose(0, 2, 3, 1))
-    return out
 
 
 # --- input gradient ----------------------------------------------------------------------------------------
