@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -80,18 +81,16 @@ def test_one_and_two_threads_give_the_same_bits(backend, all_threads):
         np.testing.assert_array_equal(a, b, err_msg=f"result {index}")
 
 
-def test_the_number_of_threads_reaches_numba(all_threads, monkeypatch):
+def test_the_number_of_threads_reaches_numba():
     import numba
 
     seen = []
-    run = numba.set_num_threads
-    monkeypatch.setattr(numba, "set_num_threads", lambda count: (seen.append(count), run(count)))
-    kernels.channel_sum(np.ones((1, 4, 64), np.float32))
-    assert launch.available_threads() in seen
-    monkeypatch.setattr(launch, "_NANOSECONDS_PER_THREAD", 100_000)
-    seen.clear()
-    kernels.channel_sum(np.ones((1, 4, 64), np.float32))
-    assert seen[0] == 1
+    kernel = SimpleNamespace(dispatcher=lambda: seen.append(numba.get_num_threads()))
+    before = numba.get_num_threads()
+    for cost in (1e9, 1.0, 1e9):
+        launch.launch(kernel, cost=cost)
+        assert numba.get_num_threads() == before
+    assert seen == [launch.get_num_threads(), 1, launch.get_num_threads()]
 
 
 def test_set_num_threads_explains_what_it_refuses():

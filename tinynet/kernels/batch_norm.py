@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.elementwise import at, block_lines, block_totals, line_length, lines_of, scale_shift
+from tinynet.kernels.elementwise import at, block_lines, fold_line, line_length, lines_of, scale_shift
 from tinynet.kernels.launch import jit, launch, prange
 from tinynet.kernels.layout import channels_last, channels_last_empty, rows
 from tinynet.kernels.registry import Kernel
@@ -159,14 +159,12 @@ def _batch_norm_eval_backward_numpy(grad, x, weight, mean, variance, eps):
 
 @jit
 def _moments_compiled(x, centre, lines, partial):
-    sets, blocks, _, line = partial.shape
-    size = x.shape[1]
+    sets, blocks = partial.shape[:2]
+    line, size = centre.shape[1], x.shape[1]
     for job in prange(sets * blocks):
         s = job // blocks
         block = job % blocks
-        for k in range(line):
-            partial[s, block, 0, k] = 0
-            partial[s, block, 1, k] = 0
+        sums, squares = np.zeros(line), np.zeros(line)
         first = block * lines * line
         stop = min(first + lines * line, size)
         while first + 4 * line <= stop:
@@ -175,15 +173,17 @@ def _moments_compiled(x, centre, lines, partial):
                 b = x[s, at(first + line + k)] - centre[s, k]
                 c = x[s, at(first + 2 * line + k)] - centre[s, k]
                 d = x[s, at(first + 3 * line + k)] - centre[s, k]
-                partial[s, block, 0, k] += (a + b) + (c + d)
-                partial[s, block, 1, k] += (a * a + b * b) + (c * c + d * d)
+                sums[k] += (a + b) + (c + d)
+                squares[k] += (a * a + b * b) + (c * c + d * d)
             first += 4 * line
         while first < stop:
             for k in range(min(line, stop - first)):
                 a = x[s, at(first + k)] - centre[s, k]
-                partial[s, block, 0, k] += a
-                partial[s, block, 1, k] += a * a
+                sums[k] += a
+                squares[k] += a * a
             first += line
+        fold_line(sums, partial[s, block, 0])
+        fold_line(squares, partial[s, block, 1])
 
 
 @jit
@@ -211,33 +211,33 @@ def _normalise_compiled(x, mean, scale, shift, y):
 
 @jit
 def _gradient_moments_compiled(grad, x, mean, lines, partial):
-    sets, blocks, _, line = partial.shape
-    size = x.shape[1]
+    sets, blocks = partial.shape[:2]
+    line, size = mean.shape[1], x.shape[1]
     for job in prange(sets * blocks):
         s = job // blocks
         block = job % blocks
-        for k in range(line):
-            partial[s, block, 0, k] = 0
-            partial[s, block, 1, k] = 0
+        sums, products = np.zeros(line), np.zeros(line)
         first = block * lines * line
         stop = min(first + lines * line, size)
         while first + 4 * line <= stop:
             for k in range(line):
                 a, b = grad[s, at(first + k)], grad[s, at(first + line + k)]
                 c, d = grad[s, at(first + 2 * line + k)], grad[s, at(first + 3 * line + k)]
-                partial[s, block, 0, k] += (a + b) + (c + d)
+                sums[k] += (a + b) + (c + d)
                 a *= x[s, at(first + k)] - mean[s, k]
                 b *= x[s, at(first + line + k)] - mean[s, k]
                 c *= x[s, at(first + 2 * line + k)] - mean[s, k]
                 d *= x[s, at(first + 3 * line + k)] - mean[s, k]
-                partial[s, block, 1, k] += (a + b) + (c + d)
+                products[k] += (a + b) + (c + d)
             first += 4 * line
         while first < stop:
             for k in range(min(line, stop - first)):
                 a = grad[s, at(first + k)]
-                partial[s, block, 0, k] += a
-                partial[s, block, 1, k] += a * (x[s, at(first + k)] - mean[s, k])
+                sums[k] += a
+                products[k] += a * (x[s, at(first + k)] - mean[s, k])
             first += line
+        fold_line(sums, partial[s, block, 0])
+        fold_line(products, partial[s, block, 1])
 
 
 @jit
@@ -269,9 +269,9 @@ def moments(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(invalid="ignore", over="ignore"):
         sample = x.reshape(sets, count, channels)[:, :: max(1, count // 16)].mean(1, dtype=np.float64).astype(x.dtype)
         sample[~np.isfinite(sample)] = 0
-        partial = np.empty((sets, blocks, 2, length))
+        partial = np.empty((sets, blocks, 2, channels))
         launch(_moments_compiled, x, *lines_of(length, sample, dtype=x.dtype), each, partial, cost=0.1 * x.size)
-        totals = block_totals(partial, channels) / count
+        totals = partial.sum(1) / count
         offset, squares = totals[:, 0], totals[:, 1]
         return sample + offset, np.maximum(squares - offset * offset, 0)
 
@@ -287,10 +287,10 @@ def gradient_moments(grad: np.ndarray, x: np.ndarray, mean: np.ndarray) -> tuple
     (sets, size), channels = x.shape, mean.shape[1]
     length = line_length(size, channels)
     each, blocks = block_lines(size, length)
-    partial = np.empty((sets, blocks, 2, length))
+    partial = np.empty((sets, blocks, 2, channels))
     line = lines_of(length, mean, dtype=x.dtype)
     launch(_gradient_moments_compiled, grad, x, *line, each, partial, cost=0.15 * x.size)
-    totals = block_totals(partial, channels)
+    totals = partial.sum(1)
     return totals[:, 0], totals[:, 1]
 
 

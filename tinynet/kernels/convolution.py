@@ -7,6 +7,8 @@ All three are matrix products between weights, windows (`im2col`) and output pix
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tinynet.kernels import correlation, depthwise, indirect, packing
@@ -133,7 +135,7 @@ def _launch_slices(batch: int, multiplications: float) -> list[slice]:
 
 
 def _multiplications(y_shape, weight_shape) -> float:
-    return float(np.prod(y_shape)) * float(np.prod(weight_shape[1:]))
+    return float(math.prod(y_shape) * math.prod(weight_shape[1:]))
 
 
 def _is_depthwise(channels: int, weight_shape: tuple[int, ...], groups: int) -> bool:
@@ -149,7 +151,7 @@ def _would_spread(values: np.ndarray, weight_shape: tuple[int, ...], groups: int
 
 def _convolution_numba(x, weight, bias, stride, padding, dilation, groups):
     shape = _output_shape(x.shape, weight.shape, stride, padding, dilation)
-    if not np.prod(shape) or not weight.size:
+    if 0 in shape or not weight.size:
         return _convolution_numpy(x, weight, bias, stride, padding, dilation, groups)
     if _is_depthwise(x.shape[1], weight.shape, groups):
         return depthwise.convolve(x, weight, bias, shape[2:], stride, padding, dilation)
@@ -176,7 +178,7 @@ def _input_gradient_numba(grad, weight, input_shape, stride, padding, dilation, 
 
 
 def _weight_gradient_numba(grad, x, weight_shape, stride, padding, dilation, groups):
-    if not grad.size or not np.prod(weight_shape):
+    if not grad.size or 0 in weight_shape:
         return np.zeros(weight_shape, grad.dtype)
     if _is_depthwise(x.shape[1], weight_shape, groups):
         return depthwise.weight_gradient(grad, x, weight_shape, stride, padding, dilation)

@@ -22,11 +22,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynet.kernels.geometry import Sizes
-from tinynet.kernels.indirect import NARROW_INPUT, Border, forward_walk, in_runs, padded, padded_size
+from tinynet.kernels.indirect import NARROW_INPUT, forward_walk, in_runs
 from tinynet.kernels.launch import get_num_threads, inner, jit, launch, prange, threads_for
-from tinynet.kernels.layout import rows
+from tinynet.kernels.layout import pixels, rows
 from tinynet.kernels.memory import empty
 from tinynet.kernels.packing import Blocks, blocks_of, panel_width
+from tinynet.kernels.padding import copy_lines, padded_size, ring
 from tinynet.kernels.tile import correlate_narrow_tile, correlate_tile, correlated_rows, lanes
 
 _CHUNK = 256  # pixels
@@ -48,7 +49,7 @@ def _copy_gradient(grad, first, count, first_channel, channels, width, panels):
 
 
 @inner
-def _fill_table(first, count, where, row, column, base, pixel_bytes, zeros, table):
+def _fill_table(first, count, where, row, column, base, pixel_bytes, mask, zeros, table):
     """The addresses of the input pixels below one tap for `count` output pixels from `first`."""
     size_y, size_x, grid_height, grid_width, step_y, step_x = where[0], where[1], where[2], where[3], where[4], where[5]
     line = first // grid_width
@@ -59,7 +60,8 @@ def _fill_table(first, count, where, row, column, base, pixel_bytes, zeros, tabl
         at_y = y * step_y + row
         at_x = across * step_x + column
         inside = at_y >= 0 and at_y < size_y and at_x >= 0 and at_x < size_x
-        table[p] = base + ((n * size_y + at_y) * size_x + at_x) * pixel_bytes if inside else zeros
+        line = (n * size_y + at_y) & mask  # all of it without a ring, whose mask is -1
+        table[p] = base + (line * size_x + at_x) * pixel_bytes if inside else zeros
         across += 1
         if across == grid_width:
             across = 0
@@ -70,7 +72,7 @@ def _fill_table(first, count, where, row, column, base, pixel_bytes, zeros, tabl
 
 
 @jit
-def _correlate_compiled(x, grad, where, taps_y, taps_x, zeros, tiles, sums, jobs):
+def _correlate_compiled(x, grad, where, taps_y, taps_x, ring, zeros, tiles, sums, jobs):
     passes, taps, depth, outs, height, width = tiles[0], tiles[1], tiles[2], tiles[3], tiles[4], tiles[5]
     narrow = tiles[6]
     across = (outs + width - 1) // width
@@ -90,9 +92,15 @@ def _correlate_compiled(x, grad, where, taps_y, taps_x, zeros, tiles, sums, jobs
         panels = np.empty(across * _CHUNK * width if padded else 1, x.dtype)
         source = panels if padded else grad.reshape(-1)
         table = np.empty(_CHUNK, np.int64)
+        lines = np.zeros(ring[0] * ring[4] * x.shape[3] + height, x.dtype)  # a tile may read behind the last pixel
+        origin = np.int64(lines.ctypes.data) if ring[0] > 0 else np.int64(x.ctypes.data)
+        ready = 0
         for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
             first = chunk * _CHUNK
             count = min(_CHUNK, all_pixels - first)
+            if ring[0] > 0:
+                ready = copy_lines(x, first, first + count - 1, where[2], where[3], where[4], where[7], where[8], ring,
+                                   ready, lines)  # fmt: skip
             copied, filled = -1, -1
             for unit in range(first_unit, last_unit):
                 block = unit // (taps * down)
@@ -102,8 +110,8 @@ def _correlate_compiled(x, grad, where, taps_y, taps_x, zeros, tiles, sums, jobs
                 if unit // down != filled:
                     filled = unit // down
                     tap = filled % taps
-                    base = np.int64(x.ctypes.data) + block * depth * itemsize
-                    _fill_table(first, count, where, taps_y[tap], taps_x[tap], base, where[6] * itemsize,
+                    base = origin + block * depth * itemsize
+                    _fill_table(first, count, where, taps_y[tap], taps_x[tap], base, where[6] * itemsize, ring[0] - 1,
                                 np.int64(zeros.ctypes.data), table)  # fmt: skip
                 offset = min(unit % down * height, max(0, depth - height)) * itemsize
                 for panel in range(across):
@@ -158,7 +166,7 @@ class _Plan(NamedTuple):
     tiles: np.ndarray
     sums: tuple[int, int]
     run: int
-    border: Border | None
+    ring: np.ndarray
     jobs: int
     cost: float
 
@@ -171,34 +179,32 @@ def _plan(x_shape: tuple[int, ...], grad_shape: tuple[int, ...], weight_shape: t
     walk = forward_walk(grad_shape[2:], weight_shape[2:], stride, padding, dilation)
     if groups == 1 and x_shape[1] <= NARROW_INPUT:
         walk = in_runs(walk, x_shape[2:])
-    size = padded_size(x_shape[2:], walk.border)
     outs, depth = blocks.merged * blocks.outs, blocks.merged * blocks.depth * walk.run
     width, height, taps = panel_width(outs, dtype), correlated_rows(), len(walk.rows)
+    # Where a pixel has fewer channels than a tile, the last one's tile reads on: behind a ring it may.
+    border = (0, 0, 0, 0) if walk.border is None and depth < height else walk.border
     units = groups // blocks.merged * taps * -(-depth // height)
     across = -(-outs // width)
     all_pixels = grad_shape[0] * grad_shape[2] * grad_shape[3]
     parts = max(1, min(-(-_FEWEST_TILES // (units * across)), -(-all_pixels // _CHUNK)))
+    parts = 1 << (parts - 1).bit_length()  # so that 2, 4 or 8 threads get as much each
     cost = 0.011 * all_pixels * units * across * height * width
     jobs = min(units, -(-threads_for(cost) // parts))
+    where = (*padded_size(x_shape[2:], border), *grad_shape[2:], *stride, x_shape[1],
+             int(walk.rows.min()), int(walk.rows.max()))  # fmt: skip
     return _Plan(
         blocks,
-        np.array((*size, *grad_shape[2:], *stride, x_shape[1]), np.int64),
+        np.array(where, np.int64),
         np.ascontiguousarray(walk.rows, np.int64),
         np.ascontiguousarray(walk.columns, np.int64),
         np.zeros(depth + height, dtype),
         np.array((groups // blocks.merged, taps, depth, outs, height, width, width == lanes(dtype)), np.int64),
         (parts, units * across * height * width),
         walk.run,
-        walk.border,
+        ring(border, x_shape[2:], grad_shape[2:], stride, walk.rows, grad_shape[0], _CHUNK),
         jobs,
         cost,
     )
-
-
-def _with_slack(x: np.ndarray, plan: _Plan) -> np.ndarray:
-    """Where a pixel has fewer channels than a tile, the last pixel's tile must not read behind the array's end."""
-    depth, height = plan.tiles[2], plan.tiles[4]
-    return x if depth >= height else np.concatenate([x, np.zeros(height, x.dtype)])
 
 
 def weight_gradient(grad: np.ndarray, x: np.ndarray, weight_shape: tuple[int, ...], stride: Sizes, padding: Sizes,
@@ -209,9 +215,8 @@ def weight_gradient(grad: np.ndarray, x: np.ndarray, weight_shape: tuple[int, ..
                  get_num_threads())  # fmt: skip
     sums = empty(plan.sums, x.dtype)
     sums.fill(0)
-    source = padded(x, plan.border)
-    launch(_correlate_compiled, _with_slack(source.reshape(-1), plan), rows(grad), plan.where, plan.rows, plan.columns,
-           plan.zeros, plan.tiles, sums, plan.jobs, cost=plan.cost)  # fmt: skip
+    launch(_correlate_compiled, pixels(x), rows(grad), plan.where, plan.rows, plan.columns, plan.ring, plan.zeros,
+           plan.tiles, sums, plan.jobs, cost=plan.cost)  # fmt: skip
     grad_weight = empty((*weight_shape[:2], weight_shape[2] * weight_shape[3]), x.dtype)
     blocks = plan.blocks
     launch(_collect_compiled, sums, plan.tiles, blocks.outs, blocks.depth, plan.run, grad_weight,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.launch import jit, launch, prange, readable
+from tinynet.kernels.launch import inner, jit, launch, prange, readable
 from tinynet.kernels.layout import channels_last_empty, rows
 from tinynet.kernels.memory import empty
 from tinynet.kernels.registry import Kernel, runs_compiled
@@ -132,23 +132,33 @@ def _scale_shift_compiled(x, scale, shift, residual, has_residual, floor, y):
                 y[at(first + k)] = floor if value <= floor else value
 
 
+@inner
+def fold_line(sums, totals):
+    """totals (C,) = the sums of a line of whole pixels, pixel after pixel."""
+    channels = len(totals)
+    for c in range(channels):
+        totals[c] = sums[c]
+    for first in range(channels, len(sums), channels):
+        for c in range(channels):
+            totals[c] += sums[first + c]
+
+
 @jit
-def _channel_sum_compiled(x, lines, partial):
-    blocks, line = partial.shape
-    for block in prange(blocks):
-        for k in range(line):
-            partial[block, k] = 0
+def _channel_sum_compiled(x, lines, line, partial):
+    for block in prange(len(partial)):
+        sums = np.zeros(line)
         first = block * lines * line
         stop = min(first + lines * line, x.size)
         while first + 4 * line <= stop:
             for k in range(line):
                 pair = x[at(first + k)] + x[at(first + line + k)]
-                partial[block, k] += pair + (x[at(first + 2 * line + k)] + x[at(first + 3 * line + k)])
+                sums[k] += pair + (x[at(first + 2 * line + k)] + x[at(first + 3 * line + k)])
             first += 4 * line
         while first < stop:
             for k in range(min(line, stop - first)):
-                partial[block, k] += x[at(first + k)]
+                sums[k] += x[at(first + k)]
             first += line
+        fold_line(sums, partial[block])
 
 
 def line_length(size: int, channels: int) -> int:
@@ -170,12 +180,6 @@ def block_lines(size: int, length: int) -> tuple[int, int]:
     lines = -(-size // length)
     each = max(_FEWEST_LINES, -(-lines // _MOST_BLOCKS))
     return each, -(-lines // each)
-
-
-def block_totals(partial: np.ndarray, channels: int) -> np.ndarray:
-    """The sums (sets, sums, C) of blocks of lines (sets, blocks, sums, length), block after block."""
-    total = partial.sum(1)
-    return total.reshape(*total.shape[:2], -1, channels).sum(2)
 
 
 def _memory(array: np.ndarray) -> np.ndarray | None:
@@ -257,9 +261,9 @@ def _channel_sum_numba(x):
         return np.zeros(x.shape[1], x.dtype)
     length = line_length(x.size, x.shape[1])
     each, blocks = block_lines(x.size, length)
-    partial = np.empty((blocks, length))
-    launch(_channel_sum_compiled, rows(x).reshape(-1), each, partial, cost=0.15 * x.size)
-    return block_totals(partial[None, :, None], x.shape[1])[0, 0].astype(x.dtype)
+    partial = np.empty((blocks, x.shape[1]))
+    launch(_channel_sum_compiled, rows(x).reshape(-1), each, length, partial, cost=0.15 * x.size)
+    return partial.sum(0).astype(x.dtype)
 
 
 relu = Kernel(

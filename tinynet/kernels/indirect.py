@@ -25,8 +25,8 @@ import numpy as np
 from tinynet.kernels.geometry import Sizes, convolution_output_size
 from tinynet.kernels.launch import get_num_threads, inner, jit, launch, prange, readable, threads_for
 from tinynet.kernels.layout import pixels
-from tinynet.kernels.memory import empty
 from tinynet.kernels.packing import Blocks, blocks_of, pack_panel, pack_rows, panel_rows, panel_width
+from tinynet.kernels.padding import Border, copy_lines, padded_size, ring
 from tinynet.kernels.tile import (
     VECTORS,
     copy_tile,
@@ -40,12 +40,7 @@ from tinynet.kernels.tile import (
 
 _GROUP_BYTES = 1 << 18  # panels that stay in L2 while pixels pass by
 _LONGEST_SUM = 512  # products that are added up in a register before the sum goes to memory
-NARROW_INPUT = 16  # up to so many channels a row of the kernel is read in one piece, from a padded copy
-
-
-at = np.uint64  # an index known to be at least 0, see im2col.py
-
-Border = tuple[int, int, int, int]  # pixels of padding above, below, left and right
+NARROW_INPUT = 16  # up to so many channels a row of the kernel is read in one piece, from padded lines
 
 
 class Walk(NamedTuple):
@@ -115,50 +110,16 @@ def in_runs(walk: Walk, size: Sizes) -> Walk:
     return walk._replace(rows=rows[:, 0] + above, columns=columns[:, 0] + left, taps=taps, border=border)
 
 
-@jit
-def _pad_compiled(x, above, left, image):
-    for line in prange(image.shape[0] * image.shape[1]):
-        n, y = line // image.shape[1], line % image.shape[1] - above
-        target = image[n, y + above].reshape(-1)
-        start, stop = left * x.shape[3], (left + x.shape[2]) * x.shape[3]
-        if y < 0 or y >= x.shape[1]:
-            start, stop = len(target), len(target)
-        for index in range(start):
-            target[at(index)] = 0
-        if start < stop:
-            source = x[n, y].reshape(-1)
-            for index in range(stop - start):
-                target[at(start + index)] = source[at(index)]
-        for index in range(stop, len(target)):
-            target[at(index)] = 0
-
-
-def padded(x: np.ndarray, border: Border | None) -> np.ndarray:
-    """x (N, C, H, W) as contiguous pixels (N, H', W', C), with zeros around where there is a border."""
-    if border is None:
-        return pixels(x)
-    above, below, left, right = border
-    batch, channels, height, width = x.shape
-    image = empty((batch, above + height + below, left + width + right, channels), x.dtype)
-    launch(_pad_compiled, pixels(x), above, left, image, cost=0.2 * image.size)
-    return image
-
-
-def padded_size(size: Sizes, border: Border | None) -> Sizes:
-    """Height and width of what `padded` makes of an image of `size`."""
-    above, below, left, right = border or (0, 0, 0, 0)
-    return size[0] + above + below, size[1] + left + right
-
-
 # --- the walk ----------------------------------------------------------------------------------------------
 
 
 @inner
-def _fill_table(first, count, tile, where, rows, columns, steps, pieces, piece_bytes, base, pixel_bytes, zeros,
+def _fill_table(first, count, tile, where, rows, columns, steps, pieces, piece_bytes, base, pixel_bytes, mask, zeros,
                 table, places):  # fmt: skip
     """Addresses (taps, pieces, tile) of the input of `count` pixels from `first`, and where their results begin.
 
-    `steps` holds for every tap how many bytes behind the window's origin its pixel lies.
+    `steps` holds for every tap how many bytes behind the window's origin its pixel lies. With a `mask` (not -1) the
+    input is a ring of padded lines, see padding.py.
     """
     height, width, grid_height, grid_width = where[0], where[1], where[2], where[3]
     step_y, step_x, spread_y, spread_x, start_y, start_x = where[4], where[5], where[6], where[7], where[8], where[9]
@@ -174,7 +135,13 @@ def _fill_table(first, count, tile, where, rows, columns, steps, pieces, piece_b
         origin_y, origin_x = y * step_y, x * step_x
         origin = base + ((n * height + origin_y) * width + origin_x) * pixel_bytes
         within = origin_y + first_row >= 0 and origin_y + last_row < height
-        if within and origin_x + first_column >= 0 and origin_x + last_column < width:
+        if mask >= 0:
+            for t in range(taps):
+                line = (n * height + origin_y + rows[t]) & mask
+                address = base + (line * width + origin_x + columns[t]) * pixel_bytes
+                for piece in range(pieces):
+                    table[(t * pieces + piece) * tile + r] = address + piece * piece_bytes
+        elif within and origin_x + first_column >= 0 and origin_x + last_column < width:
             if pieces == 1:
                 for t in range(taps):
                     table[t * tile + r] = origin + steps[t]
@@ -227,8 +194,8 @@ def _finish_partly(sums, count, used, width, places, bias, residual, relu, resul
 
 
 @jit
-def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, columns, steps, zeros, bias, residual,
-                   relu, result, split):  # fmt: skip
+def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, columns, steps, ring, zeros, bias,
+                   residual, relu, result, split):  # fmt: skip
     groups, merged, outs, depth = blocks[0], blocks[1], blocks[2], blocks[3]
     width, size, tile, half = split[0], split[1], split[2], split[3]
     group, resident, pixel_parts, panel_parts = split[4], split[5], split[6], split[7]
@@ -244,6 +211,7 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
     crowded, flat = split[10] > 0, x.reshape(-1)
     all_pixels = x.shape[0] * where[2] * where[3]
     all_tiles = (all_pixels + tile - 1) // tile
+    pixel_bytes = x.shape[3] * itemsize
     for job in prange(pixel_parts * panel_parts):
         sums = np.empty(tile * width, x.dtype)
         table = np.empty(rounds * tile, np.int64)
@@ -251,6 +219,7 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
         own = np.empty(1 if len(panels) > 0 else group * panel_size, x.dtype)
         packed = panels if len(panels) > 0 else own
         gathered = np.empty(tile * (x.shape[3] + 64 // itemsize) if crowded else 1, x.dtype)
+        lines = np.empty(ring[0] * ring[4] * x.shape[3], x.dtype)
         first_panel = all_panels * (job % panel_parts) // panel_parts
         last_panel = all_panels * (job % panel_parts + 1) // panel_parts
         first_tile = all_tiles * (job // panel_parts) // pixel_parts
@@ -266,15 +235,20 @@ def _walk_compiled(x, weight, taps, blocks, lane_starts, panels, where, rows, co
                     pack_panel(weight, block * merged, blocks, taps, panel % across * width, width, size, lane_starts,
                                own, (panel - first_panel) * panel_size)  # fmt: skip
             origin = 0 if len(panels) == 0 else first_panel * panel_size
-            base = np.int64(x.ctypes.data) + block * merged * depth * itemsize
+            start_address = np.int64(lines.ctypes.data) if ring[0] > 0 else np.int64(x.ctypes.data)
+            base = start_address + block * merged * depth * itemsize
             for low in range(first_panel, stop, resident):
                 high = min(stop, low + resident)
+                copied = 0
                 for index in range(first_tile, last_tile):
                     first = index * tile
                     count = min(tile, all_pixels - first)
                     height = half if count <= half else tile
+                    if ring[0] > 0:
+                        copied = copy_lines(x, first, first + count - 1, where[2], where[3], where[4], where[13],
+                                            where[14], ring, copied, lines)  # fmt: skip
                     _fill_table(first, count, height, where, rows, columns, steps, pieces, piece * itemsize, base,
-                                x.shape[3] * itemsize, np.int64(zeros.ctypes.data), table, places)  # fmt: skip
+                                pixel_bytes, ring[0] - 1, np.int64(zeros.ctypes.data), table, places)  # fmt: skip
                     if crowded:
                         _gather_rows(flat, first, count, height, x.shape[3], piece, pieces, itemsize, gathered, table)
                     for panel in range(low, high):
@@ -312,7 +286,7 @@ class Plan(NamedTuple):
     steps: np.ndarray  # from a window's first pixel to that of every tap, in bytes
     zeros: np.ndarray
     split: np.ndarray
-    border: Border | None
+    ring: np.ndarray
     cost: float
 
 
@@ -387,7 +361,7 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
         np.zeros(full_depth, dtype),
         np.array((width, lanes(dtype), tile, half, min(group, panels), resident, *parts, pieces, flush,
                   _is_crowded(walk, blocks, size, result, pixel_bytes)), np.int64),
-        walk.border,
+        ring(walk.border, size, (walk.height, walk.width), walk.step, walk.rows, batch, tile),
         cost,
     )
 
@@ -408,6 +382,7 @@ def run(plan: Plan, x: np.ndarray, weight: np.ndarray | None, panels: np.ndarray
         plan.rows,
         plan.columns,
         plan.steps,
+        plan.ring,
         plan.zeros,
         np.zeros(result.shape[3], x.dtype) if bias is None else bias,
         nothing if residual is None else residual,
@@ -440,11 +415,10 @@ def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias:
     """
     plan = forward_plan(x.shape, weight.shape, tuple(stride), tuple(padding), tuple(dilation), groups,
                         panels is not None, x.dtype, get_num_threads())  # fmt: skip
-    source = padded(x, plan.border)
     shift = None if bias is None else readable(bias)
     rest = None if residual is None else pixels(residual).reshape(-1)
     flat = None if panels is not None else readable(weight).reshape(-1)
-    run(plan, source, flat, panels, shift, rest, relu, out.transpose(0, 2, 3, 1))
+    run(plan, pixels(x), flat, panels, shift, rest, relu, out.transpose(0, 2, 3, 1))
 
 
 # --- input gradient ----------------------------------------------------------------------------------------
@@ -470,5 +444,6 @@ def input_gradient(grad: np.ndarray, weight: np.ndarray, grad_x: np.ndarray, str
     if len(plans) < min(stride[0], size[0]) * min(stride[1], size[1]):
         grad_x[...] = 0  # pixels that no tap of the kernel reads
     flat = readable(weight).reshape(-1)
+    source = pixels(grad)
     for plan in plans:
-        run(plan, padded(grad, plan.border), flat, None, None, None, False, grad_x.transpose(0, 2, 3, 1))
+        run(plan, source, flat, None, None, None, False, grad_x.transpose(0, 2, 3, 1))

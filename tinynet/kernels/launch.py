@@ -159,14 +159,17 @@ def set_num_threads(count: int) -> None:
 
 def get_num_threads() -> int:
     """How many threads kernels use at most: set_num_threads, else $TINYNET_NUM_THREADS, else all cores."""
-    if _chosen_threads is None:
-        wanted = os.environ.get("TINYNET_NUM_THREADS", "").strip()
-        if not wanted:
-            return available_threads()
-        if not wanted.isdigit() or int(wanted) < 1:
-            raise ValueError(f"TINYNET_NUM_THREADS must be a whole number from 1, got {wanted!r}")
-        set_num_threads(int(wanted))
-    return _chosen_threads or 1
+    return _chosen_threads or _threads_at_start()
+
+
+@functools.cache
+def _threads_at_start() -> int:
+    wanted = os.environ.get("TINYNET_NUM_THREADS", "").strip()
+    if not wanted:
+        return available_threads()
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise ValueError(f"TINYNET_NUM_THREADS must be a whole number from 1, got {wanted!r}")
+    return min(int(wanted), available_threads())
 
 
 def threading_layer() -> str | None:
@@ -251,8 +254,11 @@ def launch(kernel: Compiled, *args: Any, cost: float) -> None:
     import numba
 
     with _lock:
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads_for(cost))
+        before, threads = numba.get_num_threads(), threads_for(cost)
+        if threads == before:  # the usual case, and to set it takes as long as a small kernel
+            kernel.dispatcher(*args)
+            return
+        numba.set_num_threads(threads)
         try:
             kernel.dispatcher(*args)
         finally:

@@ -10,6 +10,7 @@ packs what it needs into L2 just before it is used, which costs about a fiftieth
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,7 @@ def blocks_of(weight_shape: tuple[int, ...], groups: int, dtype: np.dtype, trans
     return Blocks(groups, merged, outs, inputs, *strides, outs * inputs * taps)
 
 
+@functools.lru_cache(maxsize=1024)
 def merges(weight_shape: tuple[int, ...], groups: int, dtype: np.dtype) -> bool:
     """Whether a convolution of so many groups multiplies several of them at a time, forward or backward."""
     return any(blocks_of(weight_shape, groups, dtype, transposed).merged > 1 for transposed in (False, True))
