@@ -15,9 +15,9 @@ import pytest
 import tinynet
 import tinynet.nn.functional as F
 from tinynet import nn
+from tinynet.kernels.layout import axis_order
 from tinynet.tape import Operation
 from tinynet.tensor import apply
-from tinynet.tensor.layout import axis_order
 
 torch = pytest.importorskip("torch")
 

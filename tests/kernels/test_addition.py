@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from tinynet.kernels.addition import add, add_into, axis_order
+from tinynet.kernels.addition import add, add_into
+from tinynet.kernels.layout import axis_order
 
 SHAPE = (2, 16, 12, 13)  # more elements than the size below which nothing is rearranged
 

@@ -294,9 +294,10 @@ def _run(model: tinynet.nn.Module, dtype: str) -> None:
     model = model.to(getattr(tinynet, dtype))
     images = tinynet.randn(2, 3, 64, 64).to(getattr(tinynet, dtype))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = tinynet.optim.SGD(parameters, lr=1e-3, momentum=0.9)
+    optimizers = tinynet.optim.SGD(parameters, lr=1e-3, momentum=0.9), tinynet.optim.AdamW(parameters, lr=1e-3)
     _sum(model(images)).backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     model.eval()
     with tinynet.inference_mode():
         model(images)

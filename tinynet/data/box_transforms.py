@@ -37,36 +37,35 @@ class Compose:
         return image, target
 
 
-class RandomHorizontalFlip:
+class _RandomFlip:
+    """Mirrors the image along one axis, and the boxes with it, with probability `p`."""
+
+    axis: int  # of the image (C, H, W)
+    sides: tuple[int, int]  # of a box that change places
+
+    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+        self.p = p
+        self.generator = generator
+
+    def __call__(self, image: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
+        _check(image)
+        if _draws(1, self.generator)[0] >= self.p:
+            return image, target
+        boxes = target["boxes"].copy()
+        boxes[:, self.sides[::-1]] = image.shape[self.axis] - boxes[:, self.sides]
+        return np.flip(image, self.axis), {**target, "boxes": boxes}
+
+
+class RandomHorizontalFlip(_RandomFlip):
     """Mirrors the image left to right with probability `p`."""
 
-    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
-        self.p = p
-        self.generator = generator
-
-    def __call__(self, image: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
-        _check(image)
-        if _draws(1, self.generator)[0] >= self.p:
-            return image, target
-        boxes = target["boxes"].copy()
-        boxes[:, [2, 0]] = image.shape[2] - boxes[:, [0, 2]]
-        return image[:, :, ::-1], {**target, "boxes": boxes}
+    axis, sides = 2, (0, 2)
 
 
-class RandomVerticalFlip:
+class RandomVerticalFlip(_RandomFlip):
     """Turns the image upside down, by mirroring, with probability `p`."""
 
-    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
-        self.p = p
-        self.generator = generator
-
-    def __call__(self, image: np.ndarray, target: Target) -> tuple[np.ndarray, Target]:
-        _check(image)
-        if _draws(1, self.generator)[0] >= self.p:
-            return image, target
-        boxes = target["boxes"].copy()
-        boxes[:, [3, 1]] = image.shape[1] - boxes[:, [1, 3]]
-        return image[:, ::-1], {**target, "boxes": boxes}
+    axis, sides = 1, (1, 3)
 
 
 class RandomCrop:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.layout import empty_like
+from tinynet.kernels.layout import axis_order, empty_like
 
 _SMALL = 1 << 12  # elements; below, the order does not matter: all of it is in the first-level cache
 
@@ -34,12 +34,6 @@ def add_into(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.size < _SMALL or a.shape != b.shape or _same_order(a, b):
         return np.add(a, b, out=a)
     return np.add(a, _in_order_of(a, b), out=a)
-
-
-def axis_order(array: np.ndarray) -> list[int]:
-    """The axes from the outermost to the innermost in memory; those of size 1 lie nowhere."""
-    axes = [axis for axis, size in enumerate(array.shape) if size != 1]
-    return sorted(axes, key=lambda axis: -abs(array.strides[axis]))
 
 
 def _same_order(a: np.ndarray, b: np.ndarray) -> bool:

@@ -64,6 +64,12 @@ def channels_last(array: np.ndarray) -> np.ndarray:
     return _to_channels_first(pixels(array))
 
 
+def axis_order(array: np.ndarray) -> list[int]:
+    """The axes from the outermost to the innermost in memory; those of size 1 lie nowhere."""
+    axes = [axis for axis, size in enumerate(array.shape) if size != 1]
+    return sorted(axes, key=lambda axis: -abs(array.strides[axis]))
+
+
 def pixels(array: np.ndarray) -> np.ndarray:
     """The contiguous (N, ..., C) form of `array` (N, C, ...), as compiled kernels read it: a view where possible."""
     if array.flags.c_contiguous and array.ndim > 2 and array.dtype.kind == "f":

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..functions import cat
+from ..kernels.launch import single_threaded_blas
 from ..tape import no_grad
 from ..tensor import Tensor
 
@@ -79,5 +80,6 @@ def _total_norm(arrays: list[np.ndarray], norm_type: float) -> float:
     """The p-norm of all elements, summed in float64."""
     if norm_type == math.inf:
         return float(np.max([np.max(np.abs(array), initial=0.0) for array in arrays]))
-    norms = [np.linalg.norm(array.astype(np.float64, copy=False).ravel(), norm_type) for array in arrays]
-    return float(np.linalg.norm(norms, norm_type))
+    with single_threaded_blas():  # NumPy takes the norm of a vector from BLAS
+        norms = [np.linalg.norm(array.astype(np.float64, copy=False).ravel(), norm_type) for array in arrays]
+        return float(np.linalg.norm(norms, norm_type))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..kernels.descent import can_descend, descend_adaptively
 from ..tensor import Tensor
 from .optimizer import Optimizer, blocks, check_option, state_buffer
 
@@ -42,9 +43,13 @@ class Adam(Optimizer):
         lr, eps, decay = (float(group[name]) for name in ("lr", "eps", "weight_decay"))
         beta1, beta2 = map(float, group["betas"])
         step = _next_step(state)
-        step_size, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
         names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")[:3 if group["amsgrad"] else 2]
         buffers = [state_buffer(state, name, parameter) for name in names]
+        if not group["amsgrad"] and not group["maximize"] and can_descend(parameter, gradient, *buffers):
+            decay, shrink = (0.0, 1 - lr * decay) if group["decoupled_weight_decay"] else (decay, 1.0)
+            descend_adaptively(parameter, gradient, *buffers, lr, (beta1, beta2), step, eps, decay, shrink)
+            return
+        step_size, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
         for p, g, mean, square, *largest in blocks(parameter, gradient, *buffers):
             if group["maximize"]:
                 g = -g

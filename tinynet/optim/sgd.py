@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.momentum import can_descend, descend
+from ..kernels.descent import can_descend, descend
 from .optimizer import Optimizer, blocks, check_option, state_buffer
 
 

@@ -21,8 +21,7 @@ import threading
 
 import numpy as np
 
-from ..kernels.addition import axis_order
-from ..kernels.layout import row_major
+from ..kernels.layout import axis_order, row_major
 
 _lock = threading.Lock()
 
