@@ -1,8 +1,8 @@
-"""The fit loop for classifiers: progress, held-out accuracy, checkpoints, and a clear stop when numbers break.
+"""The fit loop: progress, held-out measurements, checkpoints, and a clear stop when numbers break.
 
-`Trainer` ties a model, its optimizer, a schedule and two loaders together. After every epoch everything that
-the next one depends on goes into one safetensors file, so a resumed training gives the bits of one that was
-never stopped.
+`FitLoop` ties a model, its optimizer, a schedule and a loader together; `Trainer` does it for classifiers (and
+`tinynet.detecting` for detectors). After every epoch everything that the next one depends on goes into one
+safetensors file, so a resumed training gives the bits of one that was never stopped.
 """
 
 from __future__ import annotations
@@ -38,15 +38,6 @@ class DivergedError(TinynetError, ArithmeticError):
     """A loss, gradient or weight became NaN or infinite; the message names where it was first seen."""
 
 
-class Evaluation(NamedTuple):
-    """A model's answers on a data set, in its order."""
-
-    loss: float
-    accuracy: float
-    probabilities: np.ndarray  # (N, K) float32
-    labels: np.ndarray  # (N,) int64
-
-
 class TrainingState(NamedTuple):
     """What a training checkpoint holds beside the tensors."""
 
@@ -54,21 +45,30 @@ class TrainingState(NamedTuple):
     record: dict[str, Any]
 
 
-class Trainer:
-    """Trains a classifier with cross entropy, epoch by epoch.
+class Step(NamedTuple):
+    """One batch's loss, how many images it has, and what else is averaged over the epoch, as sums over them."""
+
+    loss: Tensor
+    images: int
+    sums: dict[str, float]
+
+
+class FitLoop:
+    """Trains a model epoch by epoch; a subclass says what the loss of a batch is and what is measured.
 
     Args:
-        model: (N, C, H, W) images to (N, K) logits.
         optimizer: over the model's parameters.
         scheduler: stepped after every batch.
-        train_loader, held_out_loader: batches (images, labels). The held-out ones are only measured.
-        transform: applied to every training batch (augmentation).
+        train_loader: batches (images, targets); images are a tensor, or a list of tensors.
+        clip_norm: the gradients' norm is limited to this.
         checkpoint: a path; written before the first epoch and after each. None keeps nothing.
         config: saved in the checkpoint for whoever resumes; anything JSON can hold.
 
-    `history` has one row per finished epoch, see HISTORY_COLUMNS; accuracies are fractions, the training loss
-    and accuracy are means over the epoch on augmented images while the weights still change.
+    `history` has one row per finished epoch, with `columns`; the training loss and the like are means over the
+    epoch while the weights still change.
     """
+
+    columns: tuple[str, ...] = ("epoch", "loss", "learning_rate", "seconds")
 
     def __init__(
         self,
@@ -76,28 +76,50 @@ class Trainer:
         optimizer: Optimizer,
         scheduler: LRScheduler,
         train_loader: DataLoader,
-        held_out_loader: DataLoader,
         *,
-        transform: Transform | None = None,
+        clip_norm: float | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.model = model
+        self.model: Any = model
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.train_loader = train_loader
-        self.held_out_loader = held_out_loader
-        self.transform = transform
+        self.clip_norm = clip_norm
         self.checkpoint = checkpoint
         self.config = dict(config or {})
         self.history: list[Row] = []
+
+    # What a subclass says
+
+    def prepare(self, batch: Any) -> Any:
+        """The batch as the model is to see it: augmented."""
+        return batch
+
+    def step(self, batch: Any) -> Step:
+        """The forward pass of one prepared batch."""
+        raise NotImplementedError
+
+    def measure(self) -> Row:
+        """What is measured on held-out data after an epoch, by column."""
+        raise NotImplementedError
+
+    def shown(self, means: Row) -> dict[str, str]:
+        """What stands beside the progress bar, from the epoch's means so far."""
+        return {"loss": f"{means['loss']:.3f}"}
+
+    def described(self, row: Row) -> str:
+        """What an epoch's line says between its loss and its seconds."""
+        raise NotImplementedError
+
+    # The loop
 
     @property
     def epoch(self) -> int:
         """How many epochs are finished."""
         return len(self.history)
 
-    def fit(self, epochs: int, on_epoch: Callable[[Trainer], None] | None = None) -> list[Row]:
+    def fit(self, epochs: int, on_epoch: Callable[[Any], None] | None = None) -> list[Row]:
         """Trains until `epochs` epochs are finished in all, and returns the history.
 
         A line per epoch goes to stdout, a progress bar to stderr; `on_epoch` is called after each epoch,
@@ -117,7 +139,9 @@ class Trainer:
                 self._check_weights()
                 self.history.append(row)
                 self.save()
-                bar.write(_describe(row, epochs))
+                number = f"{row['epoch']:{len(str(epochs))}}/{epochs}"
+                line = f"epoch {number}   loss {row['loss']:.4f}   {self.described(row)}   {row['seconds']:.1f} s"
+                bar.write(line)
                 if on_epoch is not None:
                     on_epoch(self)
         return self.history
@@ -125,67 +149,55 @@ class Trainer:
     def _one_epoch(self, bar: Any) -> Row:
         started = time.perf_counter()
         self.model.train()
-        loss_sum, right, seen = 0.0, 0, 0
-        for step, (images, labels) in enumerate(self.train_loader):
-            if self.transform is not None:
-                images = self.transform(images)
-            loss, logits = self._one_step(images, labels, step)
-            loss_sum += loss * len(labels)
-            right += int((logits.argmax(1) == labels).sum())
-            seen += len(labels)
-            bar.set_postfix({"loss": f"{loss_sum / seen:.3f}", "acc": f"{right / seen:.1%}"}, refresh=False)
-            bar.update(len(labels))
-        learning_rate = self.scheduler.get_last_lr()[0]
-        held_out = self.evaluate()
-        values = (self.epoch + 1, loss_sum / seen, right / seen, held_out.loss, held_out.accuracy, learning_rate,
-                  time.perf_counter() - started)  # fmt: skip
-        return dict(zip(HISTORY_COLUMNS, values))
+        sums: dict[str, float] = {}
+        seen = 0
+        for number, batch in enumerate(self.train_loader):
+            images, batch_sums = self._one_step(self.prepare(batch), number)
+            for name, value in batch_sums.items():
+                sums[name] = sums.get(name, 0.0) + value
+            seen += images
+            bar.set_postfix(self.shown({name: value / seen for name, value in sums.items()}), refresh=False)
+            bar.update(images)
+        values = {name: value / seen for name, value in sums.items()}
+        values |= {"epoch": self.epoch + 1, "learning_rate": self.scheduler.get_last_lr()[0]}
+        values |= self.measure()
+        values["seconds"] = time.perf_counter() - started
+        return {name: values[name] for name in self.columns}
 
-    def _one_step(self, images: Tensor, labels: Tensor, step: int) -> tuple[float, Tensor]:
-        """Forward, backward and update on one batch; returns the loss and the logits."""
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, labels)
-        value = loss.item()
-        where = f"step {step + 1} of epoch {self.epoch + 1}"
+    def _one_step(self, batch: Any, number: int) -> tuple[int, dict[str, float]]:
+        """Forward, backward and update on one batch; returns its images, and the loss and others as sums over them."""
+        step = self.step(batch)
+        value = step.loss.item()
+        where = f"step {number + 1} of epoch {self.epoch + 1}"
         if not np.isfinite(value):
-            raise DivergedError(f"the loss is {value} in {where}: {self._blame(images)}{self._advice()}")
+            raise DivergedError(f"the loss is {value} in {where}: {self._blame(batch)}{self._advice()}")
         self.optimizer.zero_grad()
-        loss.backward()
+        step.loss.backward()
+        self._check_gradients(where)
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        return step.images, {"loss": value * step.images, **step.sums}
+
+    # Numbers that break
+
+    def _check_gradients(self, where: str) -> None:
         broken = [name for name, p in self.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
         if broken:
             # The last parameter is the nearest to the loss, where backward came by first.
             others = f" (and of {len(broken) - 1} more parameters)" if len(broken) > 1 else ""
             raise DivergedError(f"the gradient of {broken[-1]}{others} is not finite in {where}{self._advice()}")
-        self.optimizer.step()
-        self.scheduler.step()
-        return value, logits.detach()
 
-    def evaluate(self) -> Evaluation:
-        """Loss, accuracy and class probabilities on the held-out images, in evaluation mode."""
-        self.model.eval()
-        logits, labels = [], []
-        with tinynet.no_grad():
-            for images, targets in self.held_out_loader:
-                logits.append(self.model(images))
-                labels.append(targets)
-            all_logits, all_labels = tinynet.cat(logits), tinynet.cat(labels)
-            loss = F.cross_entropy(all_logits, all_labels).item()
-            probabilities = F.softmax(all_logits, dim=1).numpy()
-        targets = all_labels.numpy()
-        accuracy = float((probabilities.argmax(axis=1) == targets).mean())
-        return Evaluation(loss, accuracy, probabilities, targets)
-
-    # Numbers that break
-
-    def _blame(self, images: Tensor) -> str:
+    def _blame(self, batch: Any) -> str:
         """Where NaN or infinity comes from: a parameter, the batch, or the first layer that makes one."""
         if name := _first_broken(self.model.named_parameters()):
             return f"the parameter {name} is not finite"
-        if not _finite(images):
-            broken = ~np.isfinite(images.numpy()).reshape(len(images), -1).all(axis=1)
+        broken = [index for index, image in enumerate(batch[0]) if not _finite(image)]
+        if broken:
             layer = next(name for name, module in self.model.named_modules() if not list(module.children()))
-            return f"image {int(broken.argmax())} of the batch is not finite before the first layer, {layer}"
-        if name := _first_broken_layer(self.model, images):
+            return f"image {broken[0]} of the batch is not finite before the first layer, {layer}"
+        if name := _first_broken_layer(self.model, lambda: self.step(batch)):
             return f"layer {name} is the first whose output is not finite"
         return "every layer's output is finite, but the loss is not"
 
@@ -250,6 +262,81 @@ class Trainer:
             self.train_loader.generator.set_state(tensors["loader_generator"])
 
 
+class Evaluation(NamedTuple):
+    """A model's answers on a data set, in its order."""
+
+    loss: float
+    accuracy: float
+    probabilities: np.ndarray  # (N, K) float32
+    labels: np.ndarray  # (N,) int64
+
+
+class Trainer(FitLoop):
+    """Trains a classifier with cross entropy, epoch by epoch.
+
+    Args:
+        model: (N, C, H, W) images to (N, K) logits.
+        optimizer, scheduler, checkpoint, config: of `FitLoop`.
+        train_loader, held_out_loader: batches (images, labels). The held-out ones are only measured.
+        transform: applied to every training batch (augmentation).
+
+    `history` has HISTORY_COLUMNS; accuracies are fractions, the training ones on augmented images.
+    """
+
+    columns = HISTORY_COLUMNS
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
+        train_loader: DataLoader,
+        held_out_loader: DataLoader,
+        *,
+        transform: Transform | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, scheduler, train_loader, checkpoint=checkpoint, config=config)
+        self.held_out_loader = held_out_loader
+        self.transform = transform
+
+    def prepare(self, batch: Any) -> Any:
+        images, labels = batch
+        return (images if self.transform is None else self.transform(images)), labels
+
+    def step(self, batch: Any) -> Step:
+        images, labels = batch
+        logits = self.model(images)
+        right = int((logits.detach().argmax(1) == labels).sum())
+        return Step(F.cross_entropy(logits, labels), len(labels), {"accuracy": right})
+
+    def measure(self) -> Row:
+        held_out = self.evaluate()
+        return {"held_out_loss": held_out.loss, "held_out_accuracy": held_out.accuracy}
+
+    def shown(self, means: Row) -> dict[str, str]:
+        return {**super().shown(means), "acc": f"{means['accuracy']:.1%}"}
+
+    def described(self, row: Row) -> str:
+        return f"accuracy {row['accuracy']:6.2%}   held out {row['held_out_accuracy']:6.2%}"
+
+    def evaluate(self) -> Evaluation:
+        """Loss, accuracy and class probabilities on the held-out images, in evaluation mode."""
+        self.model.eval()
+        logits, labels = [], []
+        with tinynet.no_grad():
+            for images, targets in self.held_out_loader:
+                logits.append(self.model(images))
+                labels.append(targets)
+            all_logits, all_labels = tinynet.cat(logits), tinynet.cat(labels)
+            loss = F.cross_entropy(all_logits, all_labels).item()
+            probabilities = F.softmax(all_logits, dim=1).numpy()
+        targets = all_labels.numpy()
+        accuracy = float((probabilities.argmax(axis=1) == targets).mean())
+        return Evaluation(loss, accuracy, probabilities, targets)
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> TrainingState:
     """The tensors and the record (config, history, optimizer, scheduler) of a training checkpoint.
 
@@ -276,13 +363,6 @@ def _optimizer_state(tensors: Mapping[str, Tensor], plain: dict[str, Any]) -> di
     return {"state": state, "param_groups": plain["param_groups"]}
 
 
-def _describe(row: Row, epochs: int) -> str:
-    return (
-        f"epoch {row['epoch']:{len(str(epochs))}}/{epochs}   loss {row['loss']:.4f}   accuracy {row['accuracy']:6.2%}"
-        f"   held out {row['held_out_accuracy']:6.2%}   {row['seconds']:.1f} s"
-    )
-
-
 def _finite(tensor: Tensor) -> bool:
     return bool(np.isfinite(tensor.detach().numpy()).all())
 
@@ -291,7 +371,7 @@ def _first_broken(named: Any) -> str | None:
     return next((name for name, tensor in named if not _finite(tensor)), None)
 
 
-def _first_broken_layer(model: nn.Module, images: Tensor) -> str | None:
+def _first_broken_layer(model: nn.Module, again: Callable[[], Any]) -> str | None:
     """Runs the batch once more and watches every layer's output."""
     broken: list[str] = []
 
@@ -309,7 +389,7 @@ def _first_broken_layer(model: nn.Module, images: Tensor) -> str | None:
     ]
     try:
         with tinynet.no_grad():
-            model(images)
+            again()
     finally:
         for handle in handles:
             handle.remove()

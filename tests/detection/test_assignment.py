@@ -7,7 +7,7 @@ import pytest
 
 import tinynet
 from tests.kernels.box_cases import random_boxes
-from tinynet.detection import Matcher, assign_levels, assign_points, match_fcos
+from tinynet.detection import Matcher, assign_batch, assign_levels, assign_points, match_fcos
 
 
 def matched_by_definition(quality, high, low, low_quality):
@@ -154,6 +154,22 @@ def test_points_by_definition(strides):
         found = assign_points(tinynet.from_numpy(boxes), grids, strides, radius, scale)
         assert found.dtype == tinynet.int64
         assert found.tolist() == points_by_definition(boxes, grids, strides, radius, scale), f"case {number}"
+
+
+def test_a_batch_is_its_images():
+    """Boxes are numbered through the batch; an image without boxes has background alone."""
+    strides, grids = (4, 8, 16), [(16, 13), (8, 7), (4, 4)]
+    for number in range(40):
+        rng = np.random.default_rng(number)
+        boxes = [random_boxes(rng, int(count), "crowded") for count in rng.integers(0, 7, int(rng.integers(1, 5)))]
+        boxes = [tinynet.from_numpy(each) for each in boxes]
+        found = assign_batch(boxes, grids, strides).numpy()
+        first = 0
+        for each, matched in zip(boxes, found):
+            alone = assign_points(each, grids, strides).numpy()
+            assert np.array_equal(np.where(alone < 0, alone, alone + first), matched)
+            first += len(each)
+    assert assign_batch([tinynet.zeros(0, 4)] * 2, [(2, 2)], [8]).tolist() == [[-1] * 4] * 2
 
 
 def test_no_object_goes_without_a_cell():

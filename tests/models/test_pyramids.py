@@ -127,9 +127,42 @@ def test_the_net_sees_every_copy_of_the_image() -> None:
         assert np.array_equal(level.features.detach().numpy(), maps(copy.features)["C5"].detach().numpy())
 
 
+def test_one_copy_of_the_image_pyramid_alone() -> None:
+    design = FeaturizedImagePyramid(body(), down=1, up=1)
+    image = tinynet.randn(1, 3, 64, 64)
+    for number, level in enumerate(design(image)):
+        (alone,) = design(image, number)
+        assert (alone.name, alone.stride) == (level.name, level.stride)
+        assert np.array_equal(alone.features.detach().numpy(), level.features.detach().numpy())
+
+
+def test_a_scaled_top_down_pathway() -> None:
+    """P4 sees half of what P5 brings, P3 half of that again."""
+    maps = body(["C4", "C5"])
+    image = tinynet.randn(1, 3, 64, 64)
+    design = FPN(maps, 8, top_down_scale=0.5)
+    inner, outer = design.fpn.inner_blocks, design.fpn.layer_blocks
+    c4, c5 = maps(image).values()
+    coarser = nn.functional.interpolate(inner[1](c5), size=c4.shape[-2:], mode="nearest")
+    assert_close(design(image)[0].features, outer[0](inner[0](c4) + 0.5 * coarser))
+
+
+def test_laterals_without_norm() -> None:
+    """Their convolutions have a bias then; the 3×3 keep their norms."""
+    design = FPN(body(), 8, norm_layer=nn.BatchNorm2d, lateral_norm=False)
+    assert [[type(layer).__name__ for layer in block] for block in design.fpn.inner_blocks] == [["Conv2d"]] * 4
+    assert all(block[0].bias is not None for block in design.fpn.inner_blocks)
+    assert [[type(layer).__name__ for layer in block] for block in design.fpn.layer_blocks] == [
+        ["Conv2d", "BatchNorm2d"]
+    ] * 4
+
+
 def test_nothing_left_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing is left"):
         FPN(body(), lateral=False, top_down=False)
+    for without in ({"lateral": False}, {"top_down": False}):
+        with pytest.raises(ValueError, match=r"top_down_scale=0.5 weighs two maps"):
+            FPN(body(), top_down_scale=0.5, **without)
 
 
 # --- the image pyramid ----------------------------------------------------------------------------------------------
@@ -205,3 +238,17 @@ def test_images_that_are_refused() -> None:
         image_pyramid(tinynet.zeros(1, 3, 8, 8, dtype=tinynet.uint8))
     with pytest.raises(ValueError, match="down=-1, up=1"):
         image_pyramid(tinynet.rand(1, 3, 8, 8), down=-1)
+
+
+def test_every_copy_of_an_image_pyramid_may_have_norms_of_its_own() -> None:
+    """Training on one copy moves that copy's running statistics alone; weights are shared."""
+    maps = FeatureMaps(ResNet(BasicBlock, [1, 1, 1, 1]))
+    design = FeaturizedImagePyramid(maps, down=1, up=1, own_norms=True)
+    shared = sum(p.numel() for p in FeatureMaps(ResNet(BasicBlock, [1, 1, 1, 1])).parameters())
+    norms = sum(p.numel() for name, p in maps.named_parameters() if ".norms.1." in name)
+    assert sum(p.numel() for p in design.parameters()) == shared + 2 * norms
+    before = {key: value.clone() for key, value in design.state_dict().items() if "running" in key}
+    design(tinynet.randn(2, 3, 64, 64), only=2)
+    changed = {key.split(".norms.")[1][0] for key, value in design.state_dict().items()
+               if "running" in key and not np.array_equal(value.numpy(), before[key].numpy())}  # fmt: skip
+    assert changed == {"2"}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import tinynet
-from tinynet.errors import TinynetError
+from tinynet.errors import DataError, TinynetError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug and not isinstance(error, UsageError):
             raise
-        _complain(_one_line(error))
+        _complain(_text_of(error))
         return 1
 
 
@@ -52,11 +52,14 @@ def _complain(message: str) -> None:
     print(f"tinynet: {message}", file=sys.stderr)
 
 
-def _one_line(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
+    """One line, except where a list was found: annotations with their files."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, MemoryError):
         text = f"out of memory: {error}" if str(error) else "out of memory"
+    elif isinstance(error, DataError) and "\n" in str(error):
+        return f"error: {error}"
     elif isinstance(error, (TinynetError, UsageError)):
         text = str(error)
     else:
@@ -70,11 +73,13 @@ def _parser() -> Parser:
     parser.set_defaults(run=lambda options: parser.print_help())
     commands = parser.add_subparsers(title="commands", metavar="command")
     _add_train(commands)
+    _add_detect(commands)
     _add_check(commands)
     _add_info(commands)
     _add_checkpoints(commands)
     _add_looks(commands)
     _add_bench(commands)
+    _add_lessons(commands)
     return parser
 
 
@@ -91,6 +96,55 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--name", help="the run's folder below --out (default: <data>-<model>-seed<seed>)")
     parser.add_argument("--out", help="folder of all runs (default: runs)")
     parser.add_argument("--backend", choices=("numba", "numpy", "loops"), help="which kernels (default: numba)")
+    parser.add_argument("--threads", type=_integer(1), help="threads of the kernels (default: all cores)")
+
+
+def _add_detect(commands: argparse._SubParsersAction) -> None:
+    summary = "train small detectors on pyramids, evaluate, use and compare them"
+    detect = commands.add_parser("detect", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    detect.set_defaults(run=lambda options: detect.print_help())
+    actions = detect.add_subparsers(title="commands", metavar="command")
+
+    parser = _command(actions, "train", "train a detector; the result goes to runs/<name>/", _run_detect)
+    parser.add_argument("--design", help="fpn (default), image-pyramid, c4, c5, hierarchy, or one of the ablations")
+    _add_detection_data(parser)
+    parser.add_argument("--seed", type=_integer(0), help="same seed, same bits (default: 0)")
+    parser.add_argument("--resume", metavar="PATH", help="a run's folder or its checkpoint; its options are kept")
+    parser.add_argument("--name", help="the run's folder below --out (default: detect-<data>-<design>-seed<seed>)")
+    parser.add_argument("--out", help="folder of all runs (default: runs)")
+
+    parser = _command(actions, "evaluate", "print a trained detector's average precision", _run_detect)
+    parser.add_argument("checkpoint", help="model.safetensors, or the run's folder")
+    parser.add_argument("--data", help="as of train (default: what it was trained on)")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="default: test")
+    _add_detection_limits(parser)
+
+    parser = _command(actions, "predict", "find objects in photos: boxes drawn, JSON written", _run_detect)
+    parser.add_argument("image", nargs="+", metavar="IMAGE", help="photos")
+    parser.add_argument("--checkpoint", required=True, metavar="FILE", help="model.safetensors, or the run's folder")
+    parser.add_argument("--out", default="detections", metavar="DIR", help="for the results (default: detections)")
+    parser.add_argument("--score", type=_rate, default=0.3, help="of the least certain boxes shown (default: 0.3)")
+    parser.add_argument("--threads", type=_integer(1), help="threads of the kernels (default: all cores)")
+
+    parser = _command(actions, "compare", "train all designs, several seeds each, and measure them", _run_compare)
+    parser.add_argument("--designs", nargs="+", metavar="DESIGN", help="default: all of them")
+    parser.add_argument("--seeds", type=_integer(1), default=3, help="trainings of each design (default: 3)")
+    _add_detection_data(parser)
+    parser.add_argument("--out", metavar="DIR", help="default: runs/compare-<data>; what is there already is kept")
+    parser.add_argument("--measure-only", action="store_true", help="train nothing: measure and draw what is there")
+
+
+def _add_detection_data(parser: argparse.ArgumentParser) -> None:
+    """What the commands that train detectors have in common."""
+    parser.add_argument("--data", help="scenes (default, drawn here), scenes-10, blood-cells, or a folder of yours")
+    parser.add_argument("--epochs", type=_integer(1), help="default: 4 for scenes, else 60")
+    parser.add_argument("--layers", type=_four, metavar="A,B,C,D", help="blocks of the backbone's stages")
+    _add_detection_limits(parser)
+
+
+def _add_detection_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_integer(1), metavar="N", help="only N images of each part, for a quick try")
+    parser.add_argument("--skip-bad", action="store_true", help="go on without images and boxes that are bad")
     parser.add_argument("--threads", type=_integer(1), help="threads of the kernels (default: all cores)")
 
 
@@ -167,6 +221,14 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     kinds.add_argument("--all", action="store_true", help="for float32 and float64")
 
 
+def _add_lessons(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "lessons", "copy the lessons to a folder of yours and open JupyterLab", _run_lessons)
+    parser.add_argument("--to", metavar="DIR", help="the folder (default: tinynet-lessons); nothing in it is replaced")
+    parser.add_argument("--no-open", action="store_true", help="only copy")
+    full = "run lesson N in its full setting and store the results"
+    parser.add_argument("--reproduce", metavar="N", type=_integer(1), help=full)
+
+
 def _command(
     commands: argparse._SubParsersAction, name: str, summary: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
@@ -187,6 +249,13 @@ def _integer(least: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def _four(text: str) -> list[int]:
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"needs four numbers of blocks such as 1,2,2,1, got {text!r}")
+    return [int(part) for part in parts]
 
 
 def _rate(text: str) -> float:
@@ -211,6 +280,18 @@ def _seconds(text: str) -> float:
 
 def _run_train(options: argparse.Namespace) -> int | None:
     from tinynet.cli.train import run
+
+    return run(options)
+
+
+def _run_detect(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.detect import COMMANDS
+
+    return COMMANDS[options.command](options)
+
+
+def _run_compare(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.compare import run
 
     return run(options)
 
@@ -246,3 +327,9 @@ def _run_bench(options: argparse.Namespace) -> int | None:
     from tinynet.cli.bench import COMMANDS
 
     return COMMANDS[options.command](options)
+
+
+def _run_lessons(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.lessons import run
+
+    return run(options)

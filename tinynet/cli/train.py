@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import time
 from collections.abc import Callable
@@ -13,12 +11,10 @@ from typing import Any
 
 import tinynet
 from tinynet import checkpoint, data, kernels, models, nn, optim, plot, training
-from tinynet.errors import CheckpointError, DataError
+from tinynet.cli.runs import CHECKPOINT, WEIGHTS, checkpoint_path, list_files, new_folder, resumed_run, write_history
+from tinynet.errors import DataError
 from tinynet.utils.atomic import atomic_write
 from tinynet.utils.data import DataLoader
-
-CHECKPOINT = "checkpoint.safetensors"
-WEIGHTS = "model.safetensors"
 
 # What makes a run what it is: stored in its checkpoint, kept by --resume. None: the data set decides.
 DEFAULTS: dict[str, Any] = {
@@ -53,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     config, folder = _resumed(options) if options.resume is not None else _new(options)
     trainer = build(config, folder)
     if options.resume is not None:
-        trainer.resume(_checkpoint_path(options.resume))
+        trainer.resume(checkpoint_path(options.resume))
         print(f"resuming {folder} after epoch {trainer.epoch} of {config['epochs']}")
     print(_headline(config, trainer), flush=True)
     started = time.perf_counter()
@@ -75,36 +71,14 @@ def _new(options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     _check_choice("data", config["data"], EPOCHS)
     if config["epochs"] is None:
         config["epochs"] = EPOCHS[config["data"]]
-    out = Path(options.out or "runs")
-    name = options.name or f"{config['data']}-{config['model']}-seed{config['seed']}"
-    folder = out / name
-    if (folder / CHECKPOINT).exists():
-        if options.name:
-            raise DataError(f"{folder} already holds a run: choose another --name, or go on with --resume {folder}")
-        folder = next(f for n in range(2, 10**6) if not (f := out / f"{name}-{n}").exists())
-    folder.mkdir(parents=True, exist_ok=True)
-    return config, folder
+    usual = f"{config['data']}-{config['model']}-seed{config['seed']}"
+    return config, new_folder(Path(options.out or "runs"), options.name, usual)
 
 
 def _resumed(options: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     """The configuration and folder of the run that --resume names; options that contradict it are refused."""
-    if options.name or options.out:
-        raise DataError("--resume continues in the run's own folder: leave out --name and --out")
-    path = _checkpoint_path(options.resume)
-    config = training.read_checkpoint(path).record["config"]
-    if not set(DEFAULTS) <= set(config):
-        raise CheckpointError(f"{path} was not written by `tinynet train`")
-    for name, value in config.items():
-        given = getattr(options, name, None)
-        if name != "root" and given is not None and given != value:
-            option = "--" + name.replace("_", "-")
-            raise DataError(f"{option} {given} is not the run's {value}: --resume keeps the options; start a new run")
-    return {**config, "root": options.root or config["root"]}, path.parent
-
-
-def _checkpoint_path(resume: str) -> Path:
-    path = Path(resume)
-    return path / CHECKPOINT if path.is_dir() else path
+    config, folder = resumed_run(options, DEFAULTS, "tinynet train", except_for=("root",))
+    return {**config, "root": options.root or config["root"]}, folder
 
 
 def _check_choice(option: str, value: str, known: dict[str, Any]) -> None:
@@ -159,16 +133,6 @@ def _headline(config: dict[str, Any], trainer: training.Trainer) -> str:
     )
 
 
-def write_history(history: list[training.Row], path: Path) -> None:
-    """One line per epoch, as CSV. Raises OSError."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, training.HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode())
-
-
 def finish(config: dict[str, Any], trainer: training.Trainer, folder: Path, seconds: float) -> None:
     """Writes weights, history, configuration and pictures, and prints the result with the paths."""
     held_out = trainer.evaluate()
@@ -186,12 +150,11 @@ def finish(config: dict[str, Any], trainer: training.Trainer, folder: Path, seco
     picture = plot.mistakes(images.images, held_out.labels, held_out.probabilities, images.classes, title)
     plot.save(picture, folder / "mistakes.png")
     print(f"held-out accuracy {held_out.accuracy:.2%} ({right:,} of {total:,} images), {seconds:.1f} s of training")
-    for name, meaning in (
-        (WEIGHTS, "the trained weights"),
-        (CHECKPOINT, "all that --resume needs"),
-        ("history.csv", "every epoch in numbers"),
-        ("curves.png", "loss and accuracy"),
-        ("mistakes.png", "what it gets wrong"),
-        ("config.json", "how it was made"),
-    ):
-        print(f"  {folder / name!s:{len(str(folder / CHECKPOINT))}}  {meaning}")
+    list_files(folder, {
+        WEIGHTS: "the trained weights",
+        CHECKPOINT: "all that --resume needs",
+        "history.csv": "every epoch in numbers",
+        "curves.png": "loss and accuracy",
+        "mistakes.png": "what it gets wrong",
+        "config.json": "how it was made",
+    })  # fmt: skip

@@ -6,7 +6,7 @@ The parts have torchvision's names and meaning (torchvision.ops, torchvision.mod
 from __future__ import annotations
 
 from tinynet.detection.anchors import AnchorGenerator, anchor_points
-from tinynet.detection.assignment import Matcher, assign_levels, assign_points, match_fcos
+from tinynet.detection.assignment import Matcher, assign_batch, assign_levels, assign_points, match_fcos
 from tinynet.detection.average_precision import AveragePrecision, average_precision
 from tinynet.detection.backbone import overwrite_eps
 from tinynet.detection.box_coder import BoxCoder, BoxLinearCoder
@@ -20,6 +20,7 @@ from tinynet.detection.boxes import (
     require_boxes,
     require_ordered,
 )
+from tinynet.detection.designs import DESIGNS, build_detector
 from tinynet.detection.fcos import (
     FCOS,
     FCOSClassificationHead,
@@ -29,6 +30,7 @@ from tinynet.detection.fcos import (
 )
 from tinynet.detection.image_list import ImageList
 from tinynet.detection.losses import box_loss, generalized_box_iou_loss, sigmoid_focal_loss
+from tinynet.detection.pyramid_detector import PyramidDetector, SmallResNet
 from tinynet.detection.retinanet import (
     RetinaNet,
     RetinaNetClassificationHead,
@@ -42,6 +44,7 @@ from tinynet.detection.suppression import batched_nms, nms
 from tinynet.detection.transform import GeneralizedRCNNTransform
 
 __all__ = [
+    "DESIGNS",
     "FCOS",
     "AnchorGenerator",
     "AveragePrecision",
@@ -53,12 +56,15 @@ __all__ = [
     "GeneralizedRCNNTransform",
     "ImageList",
     "Matcher",
+    "PyramidDetector",
     "RetinaNet",
     "RetinaNetClassificationHead",
     "RetinaNetHead",
     "RetinaNetRegressionHead",
     "RoIAlign",
+    "SmallResNet",
     "anchor_points",
+    "assign_batch",
     "assign_levels",
     "assign_points",
     "average_precision",
@@ -67,6 +73,7 @@ __all__ = [
     "box_convert",
     "box_iou",
     "box_loss",
+    "build_detector",
     "clip_boxes_to_image",
     "fcos_resnet50_fpn",
     "generalized_box_iou",

@@ -99,7 +99,7 @@ class AnchorGenerator(nn.Module):
 
 def anchor_points(
     grid_sizes: Sequence[Sequence[int]],
-    strides: Sequence[int],
+    strides: Sequence[float],
     offset: float = 0.0,
     dtype: tinynet.dtype = tinynet.float32,
 ) -> list[Tensor]:
@@ -111,8 +111,8 @@ def anchor_points(
         raise ShapeError(f"anchor_points: {len(grid_sizes)} levels but {len(strides)} strides")
     levels = []
     for grid_size, stride in zip(grid_sizes, strides):
-        x, y = _grid(grid_size, (stride, stride))
-        levels.append(as_tensor(np.stack([x, y], 1) + offset * stride).to(dtype))
+        x, y = _grid(grid_size, (1, 1))
+        levels.append(as_tensor((np.stack([x, y], 1) + offset) * stride).to(dtype))
     return levels
 
 

@@ -5,16 +5,17 @@ All of it works on values without gradients and returns int64 indices of objects
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from tinynet import Tensor, as_tensor
+from tinynet import Tensor, as_tensor, cat
 from tinynet.detection.boxes import require_boxes, require_ordered
 from tinynet.errors import ShapeError
 
-__all__ = ["Matcher", "assign_levels", "assign_points", "match_fcos"]
+__all__ = ["Matcher", "assign_batch", "assign_levels", "assign_points", "match_fcos"]
 
 
 class Matcher:
@@ -108,7 +109,7 @@ def match_fcos(
     return as_tensor(matched)
 
 
-def assign_levels(boxes: Tensor, strides: Sequence[int], scale: float = 2.5) -> Tensor:
+def assign_levels(boxes: Tensor, strides: Sequence[float], scale: float = 2.5) -> Tensor:
     """The level (N,) of each box (N, 4) by its size sqrt(area).
 
     Level i, of stride s, takes sizes in [scale·s/2, scale·s), the first level all below and the last all above.
@@ -127,7 +128,7 @@ def assign_levels(boxes: Tensor, strides: Sequence[int], scale: float = 2.5) -> 
 def assign_points(
     boxes: Tensor,
     grid_sizes: Sequence[Sequence[int]],
-    strides: Sequence[int],
+    strides: Sequence[float],
     radius: float = 1.5,
     scale: float = 2.5,
 ) -> Tensor:
@@ -137,33 +138,59 @@ def assign_points(
     of it and less than `radius` strides from its own centre along both axes, and always the cell that holds its
     centre, so that no object goes without. Where boxes meet, the smallest wins, of equal ones the first.
     """
+    return assign_batch([boxes], grid_sizes, strides, radius, scale)[0]
+
+
+def assign_batch(
+    boxes: Sequence[Tensor],
+    grid_sizes: Sequence[Sequence[int]],
+    strides: Sequence[float],
+    radius: float = 1.5,
+    scale: float = 2.5,
+) -> Tensor:
+    """:func:`assign_points` for the boxes (N, 4) of each of several images at once: (images, cells).
+
+    Boxes are numbered through all images: the first one of the second image comes after the last of the first.
+    """
     if len(grid_sizes) != len(strides):
         raise ShapeError(f"assign_points: {len(grid_sizes)} levels but {len(strides)} strides")
     if not radius >= 0:
         raise ValueError(f"assign_points: radius must not be negative, got {radius}")
-    levels = assign_levels(boxes, strides, scale)._array
-    corners = boxes._array.astype(np.float64)
+    sizes = np.array(grid_sizes, np.int64).reshape(-1, 2)
+    counts = sizes.prod(axis=1)
+    matched = np.full((len(boxes), int(counts.sum())), -1, np.int64)
+    joined = cat(list(boxes)) if len(boxes) > 1 else boxes[0]
+    levels = assign_levels(joined, strides, scale)._array
+    corners = joined._array.astype(np.float64)
+    if not len(corners):
+        return as_tensor(matched)
+    columns, rows, taken = _taken_cells(corners, sizes[levels, ::-1], np.array(strides, np.float64)[levels], radius)
+    image = np.repeat(np.arange(len(boxes)), [len(each) for each in boxes])
+    first_cell = image * matched.shape[1] + (np.cumsum(counts) - counts)[levels]
+    cells = first_cell[:, None] + rows * sizes[levels, 1:] + columns
     areas = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    grids = [np.full(tuple(size), -1, np.int64) for size in grid_sizes]
-    for index in np.argsort(areas, kind="stable")[::-1]:  # the smallest and first last: it covers the others
-        grid, stride = grids[levels[index]], strides[levels[index]]
-        x1, y1, x2, y2 = corners[index]
-        columns = _central_cells(x1, x2, grid.shape[1], stride, radius)
-        rows = _central_cells(y1, y2, grid.shape[0], stride, radius)
-        grid[rows[0] : rows[1], columns[0] : columns[1]] = index
-        grid[_cell(y1, y2, grid.shape[0], stride), _cell(x1, x2, grid.shape[1], stride)] = index
-    return as_tensor(np.concatenate([grid.ravel() for grid in grids]))
+    order = np.argsort(areas, kind="stable")[::-1]  # the smallest and first last: what is written last remains
+    taken = taken[order]
+    matched.reshape(-1)[cells[order][taken]] = np.broadcast_to(order[:, None], taken.shape)[taken]
+    return as_tensor(matched)
 
 
-def _central_cells(first: float, last: float, cells: int, stride: int, radius: float) -> tuple[int, int]:
-    """The range of cells along one axis whose centres are inside of (first, last) and near its middle."""
-    middle = (first + last) / 2
-    low, high = max(first, middle - radius * stride), min(last, middle + radius * stride)
-    start = int(np.floor(low / stride - 0.5)) + 1
-    stop = int(np.ceil(high / stride - 0.5))
-    return max(start, 0), max(min(stop, cells), 0)
-
-
-def _cell(first: float, last: float, cells: int, stride: int) -> int:
-    """The cell along one axis that holds the middle of (first, last)."""
-    return int(np.clip((first + last) / 2 // stride, 0, cells - 1))
+def _taken_cells(
+    corners: np.ndarray, grid: np.ndarray, stride: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For boxes (N, 4) on grids of (columns, rows), (N, 2): columns and rows (N, n) of the cells around, and which
+    of them it takes. The last one is the cell that holds its centre.
+    """
+    stride = stride[:, None, None]
+    low, high = corners[:, None, :2], corners[:, None, 2:]
+    middle = (low + high) / 2
+    holding = np.floor(middle / stride).astype(np.int64)
+    reach = min(math.ceil(radius + 0.5) - 1, int(grid.max()))
+    steps = np.arange(-reach, reach + 1)
+    around = np.stack(np.meshgrid(steps, steps), -1).reshape(1, -1, 2)
+    cells = holding + around
+    centres = (cells + 0.5) * stride
+    least, most = np.maximum(low, middle - radius * stride), np.minimum(high, middle + radius * stride)
+    taken = ((centres > least) & (centres < most) & (cells >= 0) & (cells < grid[:, None])).all(axis=2)
+    cells = np.concatenate([cells, holding.clip(0, grid[:, None] - 1)], axis=1)
+    return cells[..., 0], cells[..., 1], np.pad(taken, ((0, 0), (0, 1)), constant_values=True)

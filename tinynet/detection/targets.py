@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinynet import Tensor, float32, float64, int64, isfinite
+import numpy as np
+
+from tinynet import Tensor, float32, float64, int64
 from tinynet.errors import DtypeError, LabelError, ShapeError
 
 SHOWN = 8  # boxes listed in a message
@@ -41,8 +43,12 @@ def check_images(images: Sequence[Tensor], channels: int) -> None:
             )
 
 
-def check_targets(targets: Sequence[dict[str, Tensor]] | None, images: Sequence[Tensor], num_classes: int) -> None:
+def check_targets(
+    targets: Sequence[dict[str, Tensor]] | None, images: Sequence[Tensor], num_classes: int, background: bool = True
+) -> None:
     """One target for each image: "boxes" (M, 4) as x1, y1, x2, y2 in its pixels, "labels" (M,) int64; M may be 0.
+
+    `background`: whether class 0 is the background, for the message.
 
     Raises:
         ValueError: no targets, not as many as images, or a key is missing.
@@ -55,7 +61,7 @@ def check_targets(targets: Sequence[dict[str, Tensor]] | None, images: Sequence[
     if len(targets) != len(images):
         raise ValueError(f"targets: {len(images)} images need as many targets, got {len(targets)}")
     for index, (target, image) in enumerate(zip(targets, images)):
-        _check_target(target, _called(index, target), image.dtype, num_classes)
+        _check_target(target, _called(index, target), image.dtype, num_classes, background)
     _refuse_degenerate(targets)
 
 
@@ -66,7 +72,7 @@ def _called(index: int, target: Any) -> str:
     return f"image {index}" if identity is None else f"image {index} (image_id {identity})"
 
 
-def _check_target(target: Any, name: str, dtype: Any, num_classes: int) -> None:
+def _check_target(target: Any, name: str, dtype: Any, num_classes: int, background: bool) -> None:
     if not isinstance(target, dict):
         raise TypeError(f"targets: expected a dict with boxes and labels for {name}, got {type(target).__name__}")
     for key in ("boxes", "labels"):
@@ -93,19 +99,18 @@ def _check_target(target: Any, name: str, dtype: Any, num_classes: int) -> None:
     if wrong:
         row, label = wrong[0]
         raise LabelError(
-            f"targets: label {label} of box {row} in {name}, classes are 0..{num_classes - 1} "
-            "(num_classes counts the background, 0)"
+            f"targets: label {label} of box {row} in {name}, classes are 0..{num_classes - 1}"
+            + " (num_classes counts the background, 0)" * background
         )
 
 
 def _refuse_degenerate(targets: Sequence[dict[str, Tensor]]) -> None:
     found = []
     for index, target in enumerate(targets):
-        boxes = target["boxes"]
-        proper = isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        for row, box in enumerate(boxes.tolist()):
-            if not proper[row]:
-                found.append(f"{_called(index, target)}, box {row}: {box}")
+        boxes = target["boxes"]._array
+        proper = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        for row in np.flatnonzero(~proper).tolist():
+            found.append(f"{_called(index, target)}, box {row}: {boxes[row].tolist()}")
     if found:
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise ShapeError(

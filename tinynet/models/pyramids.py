@@ -12,6 +12,7 @@ means that one cell of the map stands for 8×8 pixels of the image that came in.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -107,18 +108,49 @@ class FeaturizedImagePyramid(_Design):
     """Design (a): the backbone's last map, computed anew on every copy of the image pyramid.
 
     `down` and `up` as of `image_pyramid`; C5 on images of half, single and double size has strides 64, 32, 16.
+    With `own_norms` every copy has batch norms of its own, in the body given: enlarged images are smoother, and
+    running statistics of all sizes together fit none of them.
     """
 
-    def __init__(self, body: FeatureMaps, down: int = 1, up: int = 1) -> None:
+    def __init__(self, body: FeatureMaps, down: int = 1, up: int = 1, own_norms: bool = False) -> None:
         super().__init__(body)
         self.down, self.up = down, up
+        self._norms = _split_norms(body, down + up + 1) if own_norms else []
 
-    def forward(self, image: Tensor) -> list[Level]:
+    def forward(self, images: Tensor, only: int | None = None) -> list[Level]:
+        """All levels, or the one at the place `only` (0 is the finest): training takes one copy of each batch."""
+        copies = image_pyramid(images, self.down, self.up)
         levels = []
-        for copy in image_pyramid(image, self.down, self.up):
-            name, features = list(self.body(copy.features).items())[-1]
-            levels.append(Level(f"{name} of {copy.name}", self.body.strides[name] * copy.stride, features))
+        for number in range(len(copies)) if only is None else [only]:
+            image = copies[number]
+            for norm in self._norms:
+                norm.chosen = number
+            name, features = list(self.body(image.features).items())[-1]
+            levels.append(Level(f"{name} of {image.name}", self.body.strides[name] * image.stride, features))
         return levels
+
+
+class _NormOfEachCopy(nn.Module):
+    """A batch norm for each copy of an image pyramid; `chosen` says whose turn it is."""
+
+    def __init__(self, norm: nn.BatchNorm2d, copies: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([copy.deepcopy(norm) for _ in range(copies)])
+        self.chosen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norms[self.chosen](x)
+
+
+def _split_norms(body: nn.Module, copies: int) -> list[_NormOfEachCopy]:
+    """Puts one in the place of every batch norm in `body`."""
+    made = []
+    for module in list(body.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                made.append(_NormOfEachCopy(child, copies))
+                setattr(module, name, made[-1])
+    return made
 
 
 class SingleFeatureMap(_Design):
@@ -145,6 +177,11 @@ class FPN(_Design):
         top_down: add the coarser level (without: every level for itself).
         finest_only: give out the finest level alone.
         norm_layer: a norm after each of the pyramid's convolutions.
+        lateral_norm: with False, none after the 1×1: what is added keeps the size that the net gives it.
+        top_down_scale: the coarser level is multiplied by this before it is added.
+
+    Raises:
+        ValueError: neither lateral connections nor a top-down pathway, or a `top_down_scale` without both.
     """
 
     def __init__(
@@ -155,11 +192,17 @@ class FPN(_Design):
         top_down: bool = True,
         finest_only: bool = False,
         norm_layer: NormLayer | None = None,
+        lateral_norm: bool = True,
+        top_down_scale: float = 1.0,
     ) -> None:
         super().__init__(body)
         if not (lateral or top_down):
             raise ValueError("FPN: without lateral connections and without a top-down pathway nothing is left")
-        self.fpn = _AblatedFPN(list(body.channels.values()), out_channels, lateral, top_down, norm_layer)
+        if top_down_scale != 1 and not (lateral and top_down):
+            raise ValueError(f"FPN: top_down_scale={top_down_scale} weighs two maps, but there is one to each level")
+        self.fpn = _AblatedFPN(
+            list(body.channels.values()), out_channels, lateral, top_down, norm_layer, lateral_norm, top_down_scale
+        )
         self.finest_only = finest_only
         if finest_only:
             self.fpn.keep_finest()
@@ -175,10 +218,13 @@ class _AblatedFPN(FeaturePyramidNetwork):
 
     def __init__(
         self, in_channels_list: list[int], out_channels: int, lateral: bool, top_down: bool,
-        norm_layer: NormLayer | None,
+        norm_layer: NormLayer | None, lateral_norm: bool, top_down_scale: float,
     ) -> None:  # fmt: skip
         super().__init__(in_channels_list, out_channels, norm_layer=norm_layer)
-        self.lateral, self.top_down = lateral, top_down
+        self.lateral, self.top_down, self.top_down_scale = lateral, top_down, top_down_scale
+        if norm_layer is not None and not lateral_norm:
+            bare = FeaturePyramidNetwork(in_channels_list, out_channels)
+            self.inner_blocks = bare.inner_blocks
         if not lateral:
             for level in range(len(in_channels_list) - 1):
                 self.inner_blocks[level] = nn.Identity()
@@ -188,6 +234,8 @@ class _AblatedFPN(FeaturePyramidNetwork):
             return self.inner_blocks[level](features)
         if not self.lateral:
             return F.interpolate(coarser, size=features.shape[-2:], mode="nearest")
+        if self.top_down_scale != 1:
+            coarser = coarser * self.top_down_scale
         return super().merge(level, features, coarser)
 
     def keep_finest(self) -> None:

@@ -47,7 +47,8 @@ class Adam(Optimizer):
         buffers = [state_buffer(state, name, parameter) for name in names]
         if not group["amsgrad"] and not group["maximize"] and can_descend(parameter, gradient, *buffers):
             decay, shrink = (0.0, 1 - lr * decay) if group["decoupled_weight_decay"] else (decay, 1.0)
-            descend_adaptively(parameter, gradient, *buffers, lr, (beta1, beta2), step, eps, decay, shrink)
+            mean, square = buffers
+            descend_adaptively(parameter, gradient, mean, square, lr, (beta1, beta2), step, eps, decay, shrink)
             return
         step_size, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
         for p, g, mean, square, *largest in blocks(parameter, gradient, *buffers):

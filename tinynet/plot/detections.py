@@ -15,10 +15,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from tinynet.plot import style
+from tinynet.plot.style import COLOURS, DASHES
 
-COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY)
 BRIGHT = (style.ORANGE, style.SKY)  # under dark letters
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 MATCH_IOU = 0.5
 Detections = Mapping[str, Any]
 Values = float | Sequence[float]

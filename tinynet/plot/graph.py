@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,12 +12,13 @@ from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path
 
 from tinynet import Tensor, nn
-from tinynet.inspect.graph import COLOURS, Graph, Vertex, module_graph, tape_graph
+from tinynet.inspect.graph import COLOURS, JOINS, Graph, Vertex, kind_of, module_graph, tape_graph
 from tinynet.plot import style
 from tinynet.plot.layout import Point, layout
 
 TITLE_SIZE, DETAIL_SIZE = 9.5, 8.0  # points
 TITLE_WIDTH, DETAIL_WIDTH = 0.092, 0.071  # inches per character
+HEADING_WIDTH = 0.125
 LINE = 0.16  # inches
 PADDING = 0.09
 JOIN = 0.34  # diameter
@@ -46,6 +48,34 @@ def graph(target: nn.Module | Tensor, input_size: Any = None, depth: int | None 
     return draw(module_graph(target, input_size, depth), title or f"{type(target).__name__}")
 
 
+def diagram(boxes: Mapping[str, Sequence[str]], arrows: Iterable[tuple[str, str]], title: str = "") -> Figure:
+    """Draws boxes and the arrows between them.
+
+    Args:
+        boxes: for each key the lines of text in its box, the first one in bold. `+`, `−`, `×` and `÷` become circles
+            if they stand alone; boxes that no arrow enters are drawn as inputs.
+        arrows: pairs of keys, (from, to), each of which stands below what it comes from. A pair given twice is
+            drawn once.
+
+    Raises:
+        ValueError: no box, or an arrow with a key that has none.
+    """
+    arrows = list(dict.fromkeys(arrows))
+    unknown = {key for arrow in arrows for key in arrow} - boxes.keys()
+    if not boxes or unknown:
+        raise ValueError(f"diagram: no box for {sorted(unknown)}" if boxes else "diagram: there is no box to draw")
+    entered = {target for _, target in arrows}
+    vertices = {
+        key: Vertex(text[0], tuple(text[1:]), _kind(text[0]) if key in entered else "input")
+        for key, text in boxes.items()
+    }
+    return draw(Graph([*vertices.values()], [(vertices[source], vertices[target]) for source, target in arrows]), title)
+
+
+def _kind(title: str) -> str:
+    return "join" if title in JOINS.values() else kind_of(title)
+
+
 def draw(plan: Graph, title: str = "") -> Figure:
     """The picture of a graph, as large as its boxes need."""
     index = {vertex: number for number, vertex in enumerate(plan.vertices)}
@@ -56,7 +86,7 @@ def draw(plan: Graph, title: str = "") -> Figure:
     kinds = [kind for kind in ORDER if any(vertex.kind == kind for vertex in plan.vertices)]
     margin, below = 0.2, 0.24 * (-(-len(kinds) // 3)) + 0.1
     above = 0.4 if title else 0.0
-    width = max(placed.width + 2 * margin, 4.2 if kinds else 2.0)
+    width = max(placed.width + 2 * margin, 4.2 if kinds else 2.0, len(title) * HEADING_WIDTH + 2 * margin)
     height = placed.height + 2 * margin + above + below
     with style.house_style():
         figure = style.new_figure(width, height)

@@ -27,6 +27,9 @@ SKY = "#56B4E9"
 INK = "#222222"
 MUTED = "#6B6B6B"
 FAINT = "#EFEFEF"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)  # of things side by side
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
 MAP = "cividis"  # Nunez, Anderton, Renslow 2018: the same to all eyes, light to dark
 
 RESOLUTION = 130  # dots per inch

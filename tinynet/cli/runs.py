@@ -1,0 +1,76 @@
+"""What the training commands share: a run's folder, its checkpoint, its history as a table."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from tinynet import training
+from tinynet.errors import CheckpointError, DataError
+from tinynet.utils.atomic import atomic_write
+
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "model.safetensors"
+
+
+def new_folder(out: Path, name: str | None, usual: str) -> Path:
+    """A fresh run's folder below `out`, made: the `name` that the user gave, else `usual`, `usual`-2, ...
+
+    Raises DataError if the user's own name is taken.
+    """
+    folder = out / (name or usual)
+    if (folder / CHECKPOINT).exists():
+        if name:
+            raise DataError(f"{folder} already holds a run: choose another --name, or go on with --resume {folder}")
+        folder = next(f for n in range(2, 10**6) if not (f := out / f"{usual}-{n}").exists())
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def checkpoint_path(resume: str) -> Path:
+    """The checkpoint that --resume names, itself or by its run's folder."""
+    path = Path(resume)
+    return path / CHECKPOINT if path.is_dir() else path
+
+
+def resumed_run(
+    options: argparse.Namespace, needed: Collection[str], command: str, except_for: Collection[str] = ()
+) -> tuple[dict[str, Any], Path]:
+    """The configuration and folder of the run that --resume names.
+
+    Raises DataError for options that contradict it, `except_for` these, and CheckpointError if `command` did not
+    write it: then some of the entries `needed` are missing.
+    """
+    if options.name or options.out:
+        raise DataError("--resume continues in the run's own folder: leave out --name and --out")
+    path = checkpoint_path(options.resume)
+    config = training.read_checkpoint(path).record["config"]
+    if not set(needed) <= set(config):
+        raise CheckpointError(f"{path} was not written by `{command}`")
+    for name, value in config.items():
+        given = getattr(options, name, None)
+        if name not in except_for and given is not None and given != value:
+            option = "--" + name.replace("_", "-")
+            raise DataError(f"{option} {given} is not the run's {value}: --resume keeps the options; start a new run")
+    return config, path.parent
+
+
+def write_history(history: list[training.Row], path: Path) -> None:
+    """One line per epoch, as CSV. Raises OSError."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]) if history else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def list_files(folder: Path, meanings: Mapping[str, str]) -> None:
+    """Prints each file's path and what it holds."""
+    width = max(len(str(folder / name)) for name in meanings)
+    for name, meaning in meanings.items():
+        print(f"  {folder / name!s:{width}}  {meaning}")
