@@ -45,6 +45,9 @@ def test_thickness_is_the_same_in_all_drawings() -> None:
     weak = drawing(columns=[IMAGE, {"C2": (32, 1), "C3": (16, 2)}])
     first, second = plot.stacks({"strong": drawing(), "weak": weak}).axes
     assert plates(second)[2].get_linewidth() < plates(first)[1].get_linewidth()
+    hundredfold = drawing(columns=[IMAGE, {"C2": (32, 400), "C3": (16, 800)}])
+    (scaled,) = plot.stacks({"scaled": hundredfold}).axes
+    assert [plate.get_linewidth() for plate in plates(scaled)] == [plate.get_linewidth() for plate in plates(first)]
 
 
 def test_arrows_lead_from_plate_to_plate_and_to_predictions() -> None:
