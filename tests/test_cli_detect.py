@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from tests.data.small_detection import GOOD, voc_xml, write_image, write_voc
 from tinynet.checkpoint import load
 from tinynet.cli import compare, main
 from tinynet.cli import detect as detect_command
+from tinynet.cli.runs import read_metrics, write_metrics
 from tinynet.data import HandwritingScenes
 from tinynet.detecting import open_detector, save_detector
 from tinynet.detection import DESIGNS
@@ -300,6 +302,16 @@ def test_compare_trains_what_is_missing_and_measures_all(
     assert "o/fpn-seed0 holds a run with epochs 1, wanted is 2: choose another --out" in refused(
         [*command[:3], "--epochs", "2", *command[5:]], capsys
     )
+
+
+def test_what_could_not_be_measured_is_null(tmp_path: Path) -> None:
+    summary = {"AP": 0.5, "AP_small": math.nan, "per_class": {"digit": {"AP": math.nan}}, "config": {"limit": None}}
+    write_metrics(summary, tmp_path)
+    text = (tmp_path / "metrics.json").read_text()
+    assert "NaN" not in text and json.loads(text)["AP_small"] is None
+    again = read_metrics(tmp_path)
+    assert math.isnan(again["AP_small"]) and math.isnan(again["per_class"]["digit"]["AP"])
+    assert again["AP"] == 0.5 and again["config"] == summary["config"]
 
 
 def test_compare_knows_all_designs() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import math
+import signal
 import sys
 
 import numpy as np
@@ -268,3 +269,22 @@ def test_without_pycocotools(monkeypatch):
         AveragePrecision()
     one = {"boxes": [[0.0, 0, 5, 5]], "labels": [1]}
     assert average_precision([one | {"scores": [0.5]}], [one])[1].tolist() == [1] * 10
+
+
+def test_an_interrupt_is_not_taken_for_a_recall(monkeypatch):
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    whole = cocoeval.COCOeval.accumulate
+
+    def swallow(self):
+        with contextlib.suppress(KeyboardInterrupt):  # as its own `except:` does
+            signal.raise_signal(signal.SIGINT)
+        whole(self)
+
+    monkeypatch.setattr(cocoeval.COCOeval, "accumulate", swallow)
+    metric = AveragePrecision()
+    box = {"boxes": np.array([[0.0, 0, 9, 9]]), "labels": np.array([1])}
+    metric.update([{**box, "scores": np.array([0.5])}], [box])
+    with pytest.raises(KeyboardInterrupt):
+        metric.compute()
+    monkeypatch.setattr(cocoeval.COCOeval, "accumulate", whole)
+    assert metric.compute()["AP"] == pytest.approx(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from tinynet.cli.detect import (
     resumable,
     use_threads,
 )
-from tinynet.cli.runs import CHECKPOINT, WEIGHTS, list_files
+from tinynet.cli.runs import CHECKPOINT, METRICS_FILE, WEIGHTS, list_files, read_metrics
 from tinynet.data.detection import DetectionDataset
 from tinynet.detecting.measuring import Cost, measure
 from tinynet.detection.designs import DESIGNS
@@ -73,7 +72,7 @@ def folder_of(out: Path, config: Mapping[str, Any]) -> Path:
 
 def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
     """Whether that run is there to the end. Raises DataError if the folder holds another one."""
-    if (folder / "metrics.json").exists():
+    if (folder / METRICS_FILE).exists():
         kept = read_metrics(folder)["config"]
     elif (folder / CHECKPOINT).exists():
         kept = training.read_checkpoint(folder / CHECKPOINT).record["config"]
@@ -84,16 +83,7 @@ def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
             raise DataError(
                 f"{folder} holds a run with {option} {kept.get(option)}, wanted is {value}: choose another --out"
             )
-    return (folder / "metrics.json").exists()
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """What a finished run wrote. Raises DataError if it is no JSON."""
-    path = folder / "metrics.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
+    return (folder / METRICS_FILE).exists()
 
 
 def train_all(configs: Sequence[Mapping[str, Any]], splits: detecting.Splits, out: Path) -> None:

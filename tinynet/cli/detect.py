@@ -15,7 +15,17 @@ import numpy as np
 
 import tinynet
 from tinynet import detecting, kernels, plot
-from tinynet.cli.runs import CHECKPOINT, WEIGHTS, checkpoint_path, list_files, new_folder, resumed_run, write_history
+from tinynet.cli.runs import (
+    CHECKPOINT,
+    METRICS_FILE,
+    WEIGHTS,
+    checkpoint_path,
+    list_files,
+    new_folder,
+    resumed_run,
+    write_history,
+    write_metrics,
+)
 from tinynet.data.detection import DetectionDataset
 from tinynet.data.imagenet import read_photo
 from tinynet.detecting import DetectionTrainer, Splits
@@ -138,15 +148,14 @@ def finish(trainer: DetectionTrainer, test: DetectionDataset, folder: Path) -> d
         "threads": tinynet.get_num_threads(), "config": config, "tinynet": tinynet.__version__,
     }  # fmt: skip
     pictures = draw(model, config, test, found, measured, trainer.history, folder)
-    with atomic_write(folder / "metrics.json") as file:
-        file.write((json.dumps(summary, indent=2) + "\n").encode())
+    write_metrics(summary, folder)
     print(metrics_table(metrics))
     print(f"{len(test):,} test images; {trained:.1f} s of training")
     return {
         WEIGHTS: "the trained detector, for `tinynet detect predict` and `evaluate`",
         CHECKPOINT: "all that --resume needs",
         "history.csv": "every epoch in numbers",
-        "metrics.json": "average precision, and how it was made",
+        METRICS_FILE: "average precision, and how it was made",
         **pictures,
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from tinynet.utils.atomic import atomic_write
 
 CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "model.safetensors"
+METRICS_FILE = "metrics.json"
 
 
 def new_folder(out: Path, name: str | None, usual: str) -> Path:
@@ -67,6 +70,31 @@ def write_history(history: list[training.Row], path: Path) -> None:
     writer.writerows(history)
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
+
+
+def write_metrics(summary: Mapping[str, Any], folder: Path) -> None:
+    """metrics.json, what could not be measured (no small object in the images) as null: JSON has no NaN."""
+    plain = {name: _known(value) for name, value in summary.items()}
+    with atomic_write(folder / METRICS_FILE) as file:
+        file.write((json.dumps(plain, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _known(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What a finished run wrote, numbers as `write_metrics` got them. Raises DataError if it is no JSON."""
+    path = folder / METRICS_FILE
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    for measured in (summary, *summary["per_class"].values()):
+        measured.update({name: math.nan for name, value in measured.items() if value is None})
+    return summary
 
 
 def list_files(folder: Path, meanings: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from tinynet import Tensor, as_tensor
 from tinynet.detection.boxes import box_iou, require_boxes, require_ordered
 from tinynet.errors import DtypeError, LabelError, ShapeError
+from tinynet.utils.interrupts import interrupts_kept
 
 __all__ = ["AveragePrecision", "average_precision"]
 
@@ -193,7 +194,8 @@ class AveragePrecision:
                 raise ValueError("AveragePrecision: no images yet; call update(predictions, targets) first")
             from pycocotools.cocoeval import COCOeval
 
-            with contextlib.redirect_stdout(io.StringIO()):
+            # accumulate() has a bare `except:`, which would take a Ctrl-C for a recall that was not reached.
+            with interrupts_kept(), contextlib.redirect_stdout(io.StringIO()):
                 evaluation = COCOeval(self._coco(self._objects), self._coco(self._detections), "bbox")
                 first, second = self.area_limits
                 everything = 1e10
