@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.elementwise import at, block_lines, fold_line, line_length, lines_of, scale_shift
-from tinynet.kernels.launch import jit, launch, prange
-from tinynet.kernels.layout import channels_last, channels_last_empty, rows
+from tinynet.kernels.launch import inner, jit, launch, prange, readable
+from tinynet.kernels.layout import channels_last, channels_last_empty, pixels, rows
 from tinynet.kernels.registry import Kernel
 
 
@@ -186,27 +186,49 @@ def _moments_compiled(x, centre, lines, partial):
         fold_line(squares, partial[s, block, 1])
 
 
+@inner
+def _normalise_lines(x, mean, scale, shift, first, y):
+    """The four lines from number `first` of a row x, all that there are."""
+    line, size = len(mean), len(x)
+    if first + 4 * line <= size:
+        for k in range(line):
+            y[at(first + k)] = (x[at(first + k)] - mean[k]) * scale[k] + shift[k]
+            second = at(first + line + k)
+            y[second] = (x[second] - mean[k]) * scale[k] + shift[k]
+            third = at(first + 2 * line + k)
+            y[third] = (x[third] - mean[k]) * scale[k] + shift[k]
+            fourth = at(first + 3 * line + k)
+            y[fourth] = (x[fourth] - mean[k]) * scale[k] + shift[k]
+    else:
+        for start in range(first, size, line):
+            for k in range(min(line, size - start)):
+                y[at(start + k)] = (x[at(start + k)] - mean[k]) * scale[k] + shift[k]
+
+
 @jit
 def _normalise_compiled(x, mean, scale, shift, y):
     sets, line = mean.shape
-    size = x.shape[1]
-    blocks = (size + 4 * line - 1) // (4 * line)
+    blocks = (x.shape[1] + 4 * line - 1) // (4 * line)
     for job in prange(sets * blocks):
         s = job // blocks
-        first = job % blocks * 4 * line
-        if first + 4 * line <= size:
-            for k in range(line):
-                y[s, at(first + k)] = (x[s, at(first + k)] - mean[s, k]) * scale[s, k] + shift[s, k]
-                second = at(first + line + k)
-                y[s, second] = (x[s, second] - mean[s, k]) * scale[s, k] + shift[s, k]
-                third = at(first + 2 * line + k)
-                y[s, third] = (x[s, third] - mean[s, k]) * scale[s, k] + shift[s, k]
-                fourth = at(first + 3 * line + k)
-                y[s, fourth] = (x[s, fourth] - mean[s, k]) * scale[s, k] + shift[s, k]
-        else:
-            for start in range(first, size, line):
-                for k in range(min(line, size - start)):
-                    y[s, at(start + k)] = (x[s, at(start + k)] - mean[s, k]) * scale[s, k] + shift[s, k]
+        _normalise_lines(x[s], mean[s], scale[s], shift[s], job % blocks * 4 * line, y[s])
+
+
+@jit
+def _evaluate_compiled(x, mean, variance, weight, bias, eps, line, y):
+    """As above for one set, from the channels' numbers: for small images to find the lines is half of the work."""
+    channels = len(mean)
+    means, scale, shift = np.empty(line, x.dtype), np.empty(line, x.dtype), np.empty(line, x.dtype)
+    for c in range(channels):
+        factor = 1 / np.sqrt(np.float64(variance[c]) + eps)
+        means[c] = mean[c]
+        scale[c] = factor if len(weight) == 0 else factor * weight[c]
+        shift[c] = 0 if len(bias) == 0 else bias[c]
+    for k in range(channels, line):
+        means[k], scale[k], shift[k] = means[k - channels], scale[k - channels], shift[k - channels]
+    blocks = (len(x) + 4 * line - 1) // (4 * line)
+    for job in prange(blocks):
+        _normalise_lines(x, means, scale, shift, job * 4 * line, y)
 
 
 @jit
@@ -315,9 +337,12 @@ def _batch_norm_train_numba(x, weight, bias, eps):
 def _batch_norm_eval_numba(x, weight, bias, mean, variance, eps):
     y = channels_last_empty(x.shape, x.dtype)
     if x.size:
-        scale = _inverse_deviation(variance, eps) * _ones_or(weight, x.shape[1], x.dtype)
-        shift = _zeros_or(bias, x.shape[1], x.dtype)
-        normalise(_one_set(x), _one_set(y), *(vector[None] for vector in (mean, scale, shift)))
+        nothing = np.empty(0, x.dtype)
+        weight, bias = (nothing if vector is None else readable(vector) for vector in (weight, bias))
+        line = line_length(x.size, x.shape[1])
+        statistics = readable(mean), readable(variance)
+        launch(_evaluate_compiled, pixels(x).reshape(-1), *statistics, weight, bias, eps, line,
+               pixels(y).reshape(-1), cost=0.15 * x.size)  # fmt: skip
     return y
 
 

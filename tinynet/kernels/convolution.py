@@ -7,6 +7,7 @@ All three are matrix products between weights, windows (`im2col`) and output pix
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -125,17 +126,16 @@ def _weight_gradient_numpy(grad, x, weight_shape, stride, padding, dilation, gro
 
 # --- Numba: no columns at all (indirect.py, correlation.py, depthwise.py) -----------------------------------
 
+_known_output_shape = functools.lru_cache(maxsize=1024)(_output_shape)  # a net asks the same at every step
 _LONGEST_LAUNCH = 5e8  # nanoseconds of estimated work, so that Ctrl-C is answered soon
 
 
-def _launch_slices(batch: int, multiplications: float) -> list[slice]:
+@functools.lru_cache(maxsize=1024)
+def _launch_slices(batch: int, y_shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> list[slice]:
     """The batch in pieces of at most half a second each."""
+    multiplications = float(math.prod(y_shape) * math.prod(weight_shape[1:]))
     step = max(1, int(_LONGEST_LAUNCH * batch // max(1.0, multiplications / 80)))
     return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]
-
-
-def _multiplications(y_shape, weight_shape) -> float:
-    return float(math.prod(y_shape) * math.prod(weight_shape[1:]))
 
 
 def _is_depthwise(channels: int, weight_shape: tuple[int, ...], groups: int) -> bool:
@@ -150,7 +150,8 @@ def _would_spread(values: np.ndarray, weight_shape: tuple[int, ...], groups: int
 
 
 def _convolution_numba(x, weight, bias, stride, padding, dilation, groups):
-    shape = _output_shape(x.shape, weight.shape, stride, padding, dilation)
+    window = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    shape = _known_output_shape(x.shape, weight.shape, *window[:3])
     if 0 in shape or not weight.size:
         return _convolution_numpy(x, weight, bias, stride, padding, dilation, groups)
     if _is_depthwise(x.shape[1], weight.shape, groups):
@@ -158,8 +159,7 @@ def _convolution_numba(x, weight, bias, stride, padding, dilation, groups):
     if _would_spread(x, weight.shape, groups):
         return _convolution_numpy(x, weight, bias, stride, padding, dilation, groups)
     y = channels_last_empty(shape, x.dtype)
-    for images in _launch_slices(len(x), _multiplications(shape, weight.shape)):
-        window = (stride, padding, dilation, groups)
+    for images in _launch_slices(len(x), shape, weight.shape):
         indirect.convolve(x[images], weight, None, bias, *window, y[images])
     return y
 
@@ -172,7 +172,7 @@ def _input_gradient_numba(grad, weight, input_shape, stride, padding, dilation, 
     if _would_spread(grad, weight.shape, groups):
         return _input_gradient_numpy(grad, weight, input_shape, stride, padding, dilation, groups)
     grad_x = channels_last_empty(input_shape, grad.dtype)
-    for images in _launch_slices(len(grad), _multiplications(grad.shape, weight.shape)):
+    for images in _launch_slices(len(grad), grad.shape, weight.shape):
         indirect.input_gradient(grad[images], weight, grad_x[images], stride, padding, dilation, groups)
     return grad_x
 
@@ -183,7 +183,7 @@ def _weight_gradient_numba(grad, x, weight_shape, stride, padding, dilation, gro
     if _is_depthwise(x.shape[1], weight_shape, groups):
         return depthwise.weight_gradient(grad, x, weight_shape, stride, padding, dilation)
     total = None
-    for images in _launch_slices(len(x), _multiplications(grad.shape, weight_shape)):
+    for images in _launch_slices(len(x), grad.shape, weight_shape):
         window = (stride, padding, dilation, groups)
         part = correlation.weight_gradient(grad[images], x[images], weight_shape, *window)
         total = part if total is None else total + part
@@ -206,7 +206,7 @@ class PackedConvolution:
 
     def output_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(N, O, OH, OW) for an input (N, C, H, W)."""
-        return _output_shape(x_shape, self.weight.shape, *self.window[:3])
+        return _known_output_shape(tuple(x_shape), self.weight.shape, *self.window[:3])
 
     def __call__(self, x: np.ndarray, residual: np.ndarray | None = None, relu: bool = False,
                  out: np.ndarray | None = None) -> np.ndarray:  # fmt: skip
@@ -223,7 +223,7 @@ class PackedConvolution:
             return out
         if self._panels is None:
             self._panels = packing.pack_forward(self.weight, self.window[3])
-        for images in _launch_slices(len(x), _multiplications(shape, self.weight.shape)):
+        for images in _launch_slices(len(x), shape, self.weight.shape):
             rest = None if residual is None else residual[images]
             indirect.convolve(x[images], self.weight, self._panels, self.bias, *self.window, out[images], rest, relu)
         return out

@@ -251,18 +251,33 @@ def threads_for(cost: float) -> int:
 
 def launch(kernel: Compiled, *args: Any, cost: float) -> None:
     """Run a compiled kernel alone; `cost` is a rough estimate of its single-thread time in nanoseconds."""
-    import numba
-
     with _lock:
-        before, threads = numba.get_num_threads(), threads_for(cost)
-        if threads == before:  # the usual case, and to set it takes as long as a small kernel
+        get_threads, set_threads = _thread_switch()
+        before, threads = get_threads(), threads_for(cost)
+        if threads == before:
             kernel.dispatcher(*args)
             return
-        numba.set_num_threads(threads)
+        set_threads(threads)
         try:
             kernel.dispatcher(*args)
         finally:
-            numba.set_num_threads(before)
+            set_threads(before)
+
+
+@functools.cache
+def _thread_switch() -> tuple[Callable[[], int], Callable[[int], None]]:
+    """Numba's functions to get and set its threads, without the locks and checks around them: as long as a kernel.
+
+    How many threads there are has been checked (`set_num_threads`), and the pool runs from here on.
+    """
+    import numba
+    from numba.np.ufunc import parallel
+
+    numba.get_num_threads()  # starts the pool
+    return (
+        getattr(parallel, "_get_num_threads", numba.get_num_threads),
+        getattr(parallel, "_set_num_threads", numba.set_num_threads),
+    )
 
 
 def readable(array: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ LARGEST = 2**31 - 1  # kernels count in int64; sizes, strides and their products
 
 def integer(name: str, argument: str, value, minimum: int) -> int:
     """``value`` as an int of at least ``minimum``."""
+    if type(value) is int and minimum <= value <= LARGEST:  # the usual case, seen early
+        return value
     try:
         number = operator.index(value)
     except TypeError:
@@ -29,6 +31,10 @@ def integer(name: str, argument: str, value, minimum: int) -> int:
 
 def pair(name: str, argument: str, value, minimum: int) -> tuple[int, int]:
     """(height, width) from an integer or a pair of integers, each at least ``minimum``."""
+    if type(value) is tuple and len(value) == 2:  # the usual case, seen early
+        height, width = value
+        if type(height) is int and type(width) is int and minimum <= height <= LARGEST and minimum <= width <= LARGEST:
+            return value
     given = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     try:
         height, width = [operator.index(number) for number in given]
@@ -51,12 +57,16 @@ def number(name: str, argument: str, value, low: float = -math.inf, high: float 
 
 def floating(name: str, **arrays) -> None:
     """All of ``arrays`` (None where missing) are float32, or all are float64."""
-    given = {argument: array.dtype for argument, array in arrays.items() if array is not None}
-    (first, dtype), *others = given.items()
-    if dtype not in (np.float32, np.float64):
-        raise DtypeError(f"{name}: {first} must be float32 or float64, got {dtype}")
-    for argument, other in others:
-        if other != dtype:
+    first = dtype = None
+    for argument, array in arrays.items():
+        if array is None:
+            continue
+        other = array.dtype
+        if dtype is None:
+            first, dtype = argument, other
+            if dtype != np.float32 and dtype != np.float64:
+                raise DtypeError(f"{name}: {first} must be float32 or float64, got {dtype}")
+        elif other is not dtype and other != dtype:
             raise DtypeError(
                 f"{name}: {first} is {dtype} but {argument} is {other}; "
                 f"convert one of them, for example {argument}.to({first}.dtype)"

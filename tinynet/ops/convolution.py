@@ -7,6 +7,8 @@ the transposed one swaps the roles: weight (C_in, C_out / groups, kernel height,
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from .. import kernels
@@ -23,8 +25,10 @@ class Convolution(Operation):
     @staticmethod
     def forward(ctx, input, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
         settings = stride, padding, dilation, groups = _settings("conv2d", stride, padding, dilation, groups)
-        _check_weight("conv2d", input, weight, bias, groups, in_axis=1)
-        checks.window("conv2d", input.shape[2:], weight.shape[2:], stride, padding, dilation)
+        checks.floating("conv2d", input=input, weight=weight, bias=bias)
+        _check_shapes("conv2d", input.shape, weight.shape, groups, 1)
+        checks.vector("conv2d", "bias", bias, weight.shape[0])
+        _check_window("conv2d", input.shape[2:], weight.shape[2:], stride, padding, dilation)
         ctx.save(**_needed(ctx, input, weight), settings=settings)
         return kernels.convolution(input, weight, bias, *settings)
 
@@ -52,7 +56,9 @@ class TransposedConvolution(Operation):
     ):  # fmt: skip
         name = "conv_transpose2d"
         settings = stride, padding, dilation, groups = _settings(name, stride, padding, dilation, groups)
-        _check_weight(name, input, weight, bias, groups, in_axis=0)
+        checks.floating(name, input=input, weight=weight, bias=bias)
+        _check_shapes(name, input.shape, weight.shape, groups, 0)
+        checks.vector(name, "bias", bias, weight.shape[1] * groups)
         output_padding = checks.pair(name, "output_padding", output_padding, minimum=0)
         size = _transposed_size(input.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
         margin = [extra // step for extra, step in zip(output_padding, stride)]
@@ -146,26 +152,27 @@ def _window_settings(name, kernel_size, stride, padding, dilation):
     return kernel, *_settings(name, stride, padding, dilation, groups=1)[:3]
 
 
-def _check_weight(name, input, weight, bias, groups, in_axis) -> None:
-    """Dtypes, ranks and channel counts; ``in_axis`` is the axis of the weight that belongs to the input."""
-    checks.floating(name, input=input, weight=weight, bias=bias)
-    checks.images(name, input.shape)
-    if weight.ndim != 4 or 0 in weight.shape:
-        raise ShapeError(f"{name}: the weight must have four axes, none of them 0, got shape {weight.shape}")
-    in_channels, out_channels = weight.shape[in_axis], weight.shape[1 - in_axis]
+@lru_cache(maxsize=1024)  # a net asks the same at every step
+def _check_shapes(name, input_shape, weight_shape, groups, in_axis) -> None:
+    """Ranks and channel counts; ``in_axis`` is the axis of the weight that belongs to the input."""
+    checks.images(name, input_shape)
+    if len(weight_shape) != 4 or 0 in weight_shape:
+        raise ShapeError(f"{name}: the weight must have four axes, none of them 0, got shape {weight_shape}")
+    in_channels = weight_shape[in_axis]
     if in_axis == 1:
-        checks.divides(name, groups, "out_channels", out_channels)
-        checks.divides(name, groups, "in_channels", input.shape[1])
+        checks.divides(name, groups, "out_channels", weight_shape[0])
+        checks.divides(name, groups, "in_channels", input_shape[1])
         in_channels *= groups
     else:
         checks.divides(name, groups, "in_channels", in_channels)
-        out_channels *= groups
-    if input.shape[1] != in_channels:
+    if input_shape[1] != in_channels:
         raise ShapeError(
-            f"{name}: the input of shape {input.shape} has {input.shape[1]} channels, but the weight of "
-            f"shape {weight.shape} with groups={groups} takes {in_channels}"
+            f"{name}: the input of shape {input_shape} has {input_shape[1]} channels, but the weight of "
+            f"shape {weight_shape} with groups={groups} takes {in_channels}"
         )
-    checks.vector(name, "bias", bias, out_channels)
+
+
+_check_window = lru_cache(maxsize=1024)(checks.window)
 
 
 def _needed(ctx, input, weight):
