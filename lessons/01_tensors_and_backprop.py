@@ -37,8 +37,8 @@ lesson = Lesson(1)
 # ## 1. A derivative is a nudge
 #
 # Here is a formula with two inputs. How fast does it change when you move `a` a little? That number is the derivative
-# of `formula` by `a`, and it tells you how to change `a` if you want the result to be smaller. Training a net is just
-# that, with millions of inputs in place of two.
+# of `formula` with respect to `a`, and it tells you how to change `a` if you want the result to be smaller. Training a
+# net is just that, with millions of inputs in place of two.
 
 # %%
 def formula(a, b):
@@ -64,11 +64,11 @@ def nudge(function, inputs, which, step=1e-6):
     return (function(*moved) - function(*inputs)) / step
 
 
-lesson.reveal("by a", slope_a, nudge(formula, [3.0, 2.0], 0))
-lesson.reveal("by b", slope_b, nudge(formula, [3.0, 2.0], 1))
+lesson.reveal("derivative for a", slope_a, nudge(formula, [3.0, 2.0], 0))
+lesson.reveal("derivative for b", slope_b, nudge(formula, [3.0, 2.0], 1))
 
 # %% [markdown]
-# By `a` it is `b + 1`: the product contributes `b`, and the `+ a` contributes one more. **`a` is used twice, and its
+# For `a` it is `b + 1`: the product contributes `b`, and the `+ a` contributes one more. **`a` is used twice, and its
 # contributions add up.** Keep that in mind, it will come back three times in this lesson.
 #
 # Nudging works for any formula. But it needs one more run of the formula for every input, and a net has millions of
@@ -99,7 +99,7 @@ class Value:
         self.data = data  # the number itself
         self.parents = parents  # pairs (value, local derivative)
         self.label = label  # for the drawing
-        self.grad = 0.0  # derivative of the final result by this number, once we know it
+        self.grad = 0.0  # derivative of the final result with respect to this number, once we know it
 
     def __add__(self, other):
         return ...
@@ -120,12 +120,14 @@ def check(Value):
         complete = all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs)
         assert complete, f"the parents of {name} should be pairs (value, local derivative), not {pairs}"
         same = pairs[0][0] is a and pairs[1][0] is b
-        assert same, f"the parents of {name} should be the values a and b themselves, the left one first"
+        assert same, f"each parent of {name} starts with the value itself, not its .data: first pair a, second pair b"
     assert total.data == 5.0, f"3 + 2 gives {total.data}: is the result made from both .data?"
     assert product.data == 6.0, f"3 * 2 gives {product.data}: is the result made from both .data?"
     slopes = [slope for _, slope in total.parents]
     assert slopes == [1.0, 1.0], f"if a grows a little, a + b grows as much: the slopes are 1 and 1, not {slopes}"
     slopes = [slope for _, slope in product.parents]
+    numbers = not any(isinstance(slope, Value) for slope in slopes)
+    assert numbers, "the slopes of a * b are Values: a local derivative is a plain number, take the .data"
     assert slopes != [3.0, 2.0], "for 3 * 2 your slopes are [3, 2]: each is its own number, it should be the other one"
     assert slopes == [2.0, 3.0], f"for 3 * 2 the slopes should be [2, 3], yours are {slopes}: look at the table again"
 
@@ -151,7 +153,7 @@ Value = lesson.check(check, Value)
 #         self.data = data  # the number itself
 #         self.parents = parents  # pairs (value, local derivative)
 #         self.label = label  # for the drawing
-#         self.grad = 0.0  # derivative of the final result by this number, once we know it
+#         self.grad = 0.0  # derivative of the final result with respect to this number, once we know it
 #
 #     def __add__(self, other):
 #         return Value(self.data + other.data, [(self, 1.0), (other, 1.0)], "sum")
@@ -166,8 +168,9 @@ Value = lesson.check(check, Value)
 # ## 3. The tape, drawn
 #
 # What the Values remember is called a **tape**, or a **graph**: who was made from whom. Here is a small one. It has
-# only three operations, and yet it holds the whole difficulty of this lesson, because `u` is used twice: directly in
-# `y`, and once more on the way there, in `v`.
+# only three operations, and yet it holds the whole difficulty of this lesson, because two arrows leave `u`: one goes
+# directly to `y`, the other takes the way through `v`. (In `x × x` the same value is the parent twice, and so it is in
+# `u × u`. One arrow stands for both.)
 
 # %%
 def small_graph():
@@ -313,6 +316,8 @@ def check(topological_order):
     assert sorted(found) == ["u", "v", "x", "y"], f"your order is {found}, it needs x, u, v and y: follow .parents"
     assert found[0] != "y", f"your order is {found}: y comes last, after everything that it was made from"
     assert found == ["x", "u", "v", "y"], f"your order is {found}: v was made from u, so it must stand after it"
+    again = len(topological_order(y))
+    assert again == 4, f"a second call returns {again} values, not 4: does a default argument remember the first call?"
     values = [Value(float(number)) for number in range(3)]
     for number in range(12):
         values.append(values[-1 - number % 3] * values[-2] + values[-3])
@@ -391,7 +396,7 @@ lesson.say(
 
 # %% [markdown]
 # The same, up to the small error of the nudge. (How small it can get is the question of lesson 2.) The nudges took a run
-# of the formula for every input and one more; the tape took one run and one sweep. With a million inputs it still does.
+# of the formula for every input and one more; the tape took one run and one sweep, and so it would with a million inputs.
 #
 # One more trap. Chains can be long, and a function that calls itself cannot go arbitrarily deep in Python:
 
@@ -414,7 +419,8 @@ except RecursionError:
 #
 # What is it good for? Five points lie near a line `y = slope · x + offset`. We look for the two numbers. The **loss**
 # is the sum of the squared distances. Its gradient says where it grows, so we take small steps the other way. This is
-# called **gradient descent**, and the factor in front of the gradient, here `0.03`, is the **learning rate**.
+# called **gradient descent**, and the factor in front of the gradient, here `0.03`, is the **learning rate**. Watch the
+# loss in the picture. Its axis is logarithmic: from one line up to the next the loss is ten times as large.
 
 # %%
 xs = [-2.0, -1.0, 0.0, 1.0, 2.0]
@@ -438,7 +444,8 @@ for step in range(25):
     slope = Value(slope.data - 0.03 * slope.grad)
     offset = Value(offset.data - 0.03 * offset.grad)
 
-lesson.say(f"Found: **y = {slope.data:.2f} · x + ({offset.data:.2f})**, with the loss {losses[-1]:.3f}.")
+lesson.say(f"Found: **y = {slope.data:.2f} · x + ({offset.data:.2f})**, with the loss {losses[-1]:.3f}. It cannot "
+           "reach 0: no line goes through all five points.")
 lesson.show(
     plot.lines({"loss": (range(25), losses)}, x="step", y="loss", log="y", title="Gradient descent finds the line"),
     "The loss on a logarithmic axis falls steeply over the first ten steps and then stays level: the line is found.",
@@ -471,7 +478,8 @@ lesson.reveal("new Values", new_values, len(topological_order(everything)) - inp
 # %% [markdown]
 # For every number in the result three products and two sums. A real layer with matrices of a thousand rows and columns
 # would leave billions. So put the whole array into one node, and work out **once** what the backward pass of the whole
-# product is. That is a **tensor**: an array of numbers with a place on the tape. Same idea, fewer and larger nodes.
+# product is. That is a **tensor**: an array of numbers with a place on the tape. Same idea, fewer and larger nodes. In
+# the picture a *leaf* is a tensor that was not computed from others, and *matmul* is the matrix product `@`.
 
 # %%
 a = tinynet.tensor(3.0, requires_grad=True)  # this one shall get a gradient
@@ -480,7 +488,7 @@ y = a * b + a
 y.backward()
 print("the formula of section 1:", a.grad, b.grad)
 
-points = tinynet.randn(4, 3, requires_grad=True)
+points = tinynet.randn(4, 3, requires_grad=True)  # random numbers, 4 by 3
 weight = tinynet.randn(3, 2, requires_grad=True)
 bias = tinynet.randn(2, requires_grad=True)
 result = points @ weight + bias  # a layer of a net: 4 points with 3 numbers each go in, 4 with 2 come out
@@ -512,7 +520,8 @@ lesson.reveal("shape of bias.grad", shape_of_grad, tuple(bias.grad.shape))
 # ### Exercise 4 · Backward through a layer · 3/5 · 10 minutes
 #
 # For `y = x @ weight + bias` write the three gradients. `grad` is the one that arrives at `y` and has its shape. `x`,
-# `weight`, `bias` have the shapes (n, k), (k, m), (m,), and so must the gradients. Use `@`, `.T` and `.sum(...)`.
+# `weight`, `bias` have the shapes (n, k), (k, m), (m,), and so must the gradients. Use `@`, `.T` and `.sum(dim)`, where
+# `dim` is what NumPy calls `axis`.
 
 # %% tags=["stub"]
 def linear_backward(grad, x, weight):
@@ -582,9 +591,9 @@ for _ in range(2):
 lesson.reveal("x.grad", after_two, x.grad)
 
 # %% [markdown]
-# So a training loop has to set gradients back before each step. Here is section 6 with tensors. It is the loop of every
-# deep-learning program, and there is nothing in it that you have not written yourself. Inside of `no_grad` nothing is
-# recorded: the step itself is not part of the formula.
+# So a training loop has to set gradients back before each step. (In section 6 each step made new Values, whose gradients
+# were 0.) Here is section 6 with tensors. It is the loop of every deep-learning program, and there is nothing in it that
+# you have not written yourself. Inside of `no_grad` nothing is recorded: the step itself is not part of the formula.
 
 # %%
 inputs = tinynet.tensor(xs, dtype=tinynet.float64)

@@ -56,7 +56,7 @@ def train(wrong):
         hidden = np.maximum(points @ first, 0)  # ReLU
         error = hidden @ second - targets
         losses.append((error * error).mean())
-        back = error @ second.T
+        back = error @ second.T  # the mean's factor 2 / 64 is part of the learning rate below
         if not wrong:
             back = back * (hidden > 0)
         first, second = first - 0.002 * points.T @ back, second - 0.002 * hidden.T @ error
@@ -175,7 +175,8 @@ lesson.reveal("two-sided: the error becomes smaller by", two_sided_gain, gains[1
 #
 # ## 3. Then make the step tiny?
 #
-# With every tenth of the step we win two digits. So why not take a step of a millionth of a millionth?
+# Whenever the step becomes ten times smaller, two more digits are right. So why not take a step of a millionth of a
+# millionth?
 
 # %% [markdown] tags=["predict"]
 # **Predict.** For $\sin$, at points between $0.5$ and $1.5$, we try the steps $1, 10^{-1}, 10^{-2}, \dots, 10^{-15}$ with
@@ -219,15 +220,18 @@ lesson.show(
 )
 
 # %% [markdown]
-# From the left the curves fall with the slopes that Taylor promised: one decade for each decade, and two. Then they turn
-# back. On the right it is **rounding** that counts. A float64 keeps about 16 digits, so each value of $f$ is off by about
-# $\varepsilon\,|f|$ with $\varepsilon = 2^{-53}$. For a tiny step the two values agree in nearly all of their digits; the
-# difference consists of the few last ones, which are noise; and then we divide by a tiny number:
+# On the left the curves fall as Taylor promised, along the thin guides ($\propto$ means *in proportion to*): a step ten
+# times smaller makes the one-sided error ten times smaller, the two-sided one a hundred times. This part is called the
+# **truncation error**. Then they turn back. On the right it is **rounding** that counts. A float64 keeps about 16 digits,
+# so each value of $f$ is off by about $\varepsilon\,|f|$ with $\varepsilon = 2^{-53}$. For a tiny step the two values
+# agree in nearly all of their digits; the difference consists of the few last ones, which are noise; and then we divide
+# by a tiny number:
 #
-# $$\text{error} \approx \underbrace{\tfrac{h^2}{6} |f'''|}_{\text{bend}} +
+# $$\text{error} \approx \underbrace{\tfrac{h^2}{6} |f'''|}_{\text{truncation}} +
 # \underbrace{\frac{\varepsilon\,|f|}{h}}_{\text{rounding}}$$
 #
-# The sum is smallest where both parts are about equal, near $h = \varepsilon^{1/3}$.
+# The sum is smallest where both parts are about equal, near $h = \varepsilon^{1/3}$. (Why does the float32 curve end at a
+# level 1? There the step is lost in rounding: $x + h$ and $x - h$ are the same number, and the slope comes out as 0.)
 
 # %%
 epsilon = {"float64": 2.0**-53, "float32": 2.0**-24}
@@ -275,8 +279,11 @@ def check(numeric_gradient):
     assert relative_error(x, before) == 0, "x has changed: move a copy, x.clone(), a fresh one for every element"
     assert relative_error(given, 2 * x) > 1e-6, "for x·x you get 2·x whatever grad is: weigh the changes by grad"
     assert relative_error(given, 4 * x * grad) > 1e-6, "everything is twice too large: divide by 2 · step"
-    assert error < 1e-8, f"for x·x the relative error is {error:.0e}, should be about 1e-12: do you go to both sides?"
+    words = f"for x·x the relative error is {error:.0e}, should be about 1e-12"
+    assert error < 1e-8, f"{words}: do you go to both sides, each time from a fresh copy?"
     given = numeric_gradient(lambda x: x - x.mean(0), x, grad)
+    moved = relative_error(given, grad * 0) > 1e-6
+    assert moved, "for x - x.mean(0) you get 0: move one number of x at a time, and weigh each change by its own grad"
     own = relative_error(given, grad * 2 / 3)
     assert own > 1e-6, "in x - x.mean(0) every x moves its whole column: add up over all outputs, not the own one"
     error = relative_error(given, grad - grad.mean(0))
@@ -343,7 +350,7 @@ lesson.say(
 # | relative error | verdict |
 # |---|---|
 # | below `1e-7` | right |
-# | `1e-7` to `1e-3` | look again: float32 somewhere, a kink nearby (section 7), a very bent function |
+# | `1e-7` to `1e-3` | look again: float32 somewhere, a kink nearby (section 7), a strongly curved function |
 # | above `1e-3` | wrong |
 #
 # ## 5. Seven patients
@@ -489,8 +496,9 @@ lesson.show(
 )
 
 # %% [markdown]
-# Healthy points would lie on the dashed diagonal. Four of the pictures speak for themselves. Three are clouds; for
-# those, look at the numbers. The third matrix is what backward says if the upstream gradient is twice as large.
+# Healthy points would lie on the dashed diagonal. Four of the pictures show a pattern. (For `Pick` look closely: which
+# points are on the diagonal, and which are not?) `Square`, `Reverse` and `Product` are clouds; for those, look at the
+# numbers. The third matrix is what backward says if the upstream gradient is twice as large.
 
 # %%
 def evidence(name):
@@ -651,7 +659,7 @@ lesson.reveal("its gradient", gradient_of_total, round(gradient.abs().max().item
 # Every column minus its mean has the sum 0, whatever `x` is. A result that never changes has the gradient 0 everywhere.
 # Under `sum()` the right answer is nothing at all, and *any* backward that returns nothing passes: also ours without the
 # deviation, also one that says `return 0 * grad`. This operation is the heart of batch norm (lesson 5), which stands
-# behind every convolution of a ResNet. Tests of it with `sum()` have been published, and they passed.
+# behind every convolution of a ResNet. A test of it with `sum()` passes, whatever backward does.
 #
 # **So the upstream gradient is drawn at random.** Different numbers for different outputs make every mistake visible,
 # and a second draw would show a backward that is not even proportional to what comes from above.
@@ -663,8 +671,8 @@ lesson.reveal("its gradient", gradient_of_total, round(gradient.abs().max().item
 #
 # | | left of 0 | right of 0 | tinynet's backward at 0 |
 # |---|---|---|---|
-# | ReLU, $\max(x, 0)$ | slope 0 | slope 1 | 0, by agreement |
-# | $\lvert x \rvert$ | slope -1 | slope 1 | 0, by agreement |
+# | ReLU, $\max(x, 0)$ | slope 0 | slope 1 | 0, by convention |
+# | $\lvert x \rvert$ | slope -1 | slope 1 | 0, by convention |
 
 # %% [markdown] tags=["predict"]
 # **Predict.** What does the central difference say at 0, for ReLU and for $\lvert x \rvert$? Does it depend on the step?
@@ -691,7 +699,8 @@ print("ReLU at 3e-6, step 1e-5:", round(central_difference(relu, 3e-6, 1e-5), 6)
 # **tie** in a maximum, when two numbers are equally large: move one up and it wins, move it down and nothing changes.
 #
 # How could a program notice? Compare the slope to the right with the slope to the left. Here is the gap between the two,
-# for smaller and smaller steps.
+# for smaller and smaller steps. Which curves fall, and which one stays? (A curve ends where its gap is 0, which a
+# logarithmic axis cannot show: there the step no longer reaches the kink.)
 
 # %%
 def gap(function, x, step):
@@ -738,6 +747,8 @@ def check(is_kink):
     assert not is_kink(lambda x: 1000 * x * x, 1.0), "1000·x² is steep and smooth: does the gap shrink with the step?"
     assert is_kink(lambda x: 1e-3 * abs(x), 0.0), "0.001·|x| has a small kink: compare two gaps, not a gap and a number"
     assert not is_kink(lambda x: 3 * x - 5, 0.3), "3x - 5 is straight: its gap is noise, below a millionth of the slope"
+    steep = is_kink(lambda x: 3e8 * x, 0.7)
+    assert not steep, "3e8·x is straight: its noise is above 1e-6, but far below a millionth of its slope"
     assert not is_kink(abs, 1.0), "|x| is straight at 1: its gap is noise, or exactly 0"
     assert not is_kink(math.exp, 0.0), "exp is smooth at 0: its gap falls to a tenth with a tenth of the step"
 

@@ -78,7 +78,8 @@ print(edges)
 # %% [markdown]
 # A column of 2 where the image turns from dark to bright, 0 where it is even. This is a **convolution**: the same few
 # weights at every place. (Mathematicians turn the kernel around first and call ours a *cross-correlation*. Since nets
-# learn the weights, nobody in this field bothers.) Other weights ask other questions:
+# learn the weights, nobody in this field bothers.) Other weights ask other questions. In the two maps of edges a middle
+# grey is 0, light is positive (yes) and dark is negative (the other way round):
 
 # %%
 down, across = np.mgrid[:64, :64]
@@ -110,6 +111,8 @@ lesson.reveal("a weight for every pair", weights_for_all_pairs, (64 * 64) * (64 
 lesson.reveal("3×3", weights_of_the_kernel, 3 * 3)
 
 # %% [markdown]
+# Nine weights do, however large the map is: every place uses the same ones.
+#
 # ## 2. Channels: six loops
 #
 # One question is not enough. A layer asks many: each has a kernel of its own and makes a map of its own, a **channel** of
@@ -136,6 +139,7 @@ def convolve_loops(x, weight):
 def check(convolve_loops):
     found = convolve_loops(image[None], kernel[None, None])
     error = relative_error(found, edges[None])
+    assert relative_error(found, image[None, 1:, 1:]) > 1e-9, "only the last product of each window arrives: use +="
     assert relative_error(found, -edges[None]) > 1e-9, "the sign is turned: the kernel is turned around"
     assert error < 1e-12, f"for the small image above you get\n{np.asarray(found)[0]}\nand slide gave\n{edges}"
     x, weight = random.standard_normal((3, 6, 7)), random.standard_normal((2, 3, 3, 3))
@@ -145,7 +149,8 @@ def check(convolve_loops):
     assert relative_error(found, each[:, 2]) > 1e-9, "only the last input channel arrives: add up with +="
     assert relative_error(found, each.mean(1)) > 1e-9, "the input channels are added up, not averaged"
     error = relative_error(found, each.sum(1))
-    assert error < 1e-12, f"with 3 input channels the relative error is {error:.0e}, should be about 1e-16"
+    words = f"with 3 input channels the relative error is {error:.0e}, should be about 1e-16"
+    assert error < 1e-12, f"{words}: is it weight[o, c, …] times x[c, …]?"
 
 
 convolve_loops = lesson.check(check, convolve_loops)
@@ -183,7 +188,7 @@ convolve_loops = lesson.check(check, convolve_loops)
 # ## 3. How large is the output?
 #
 # Three numbers change where the windows stand. Here is one row of the image, and below it a line for each output with a
-# dot on every pixel that it reads. (In two dimensions the same holds up and down.)
+# dot on every pixel that it reads. A white pixel is read by none. (In two dimensions the same holds up and down.)
 
 # %%
 lesson.show(
@@ -343,7 +348,7 @@ def check(im2col):
         found = im2col(x, kernel, stride, padding, dilation)
         settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         error = relative_error(found, F.unfold(tinynet.from_numpy(x), **settings).numpy())
-        assert error == 0, f"with {what} there are wrong numbers: from where to where, in which steps, goes the slice?"
+        assert error == 0, f"with {what} numbers are wrong: where does the slice start and end, with which step?"
         assert found.dtype == np.float32, f"float32 went in, {found.dtype} came out: im2col only copies"
 
 
@@ -416,7 +421,9 @@ lesson.say(
 # the backward pass of *copying*?
 #
 # im2col is linear, so it is a big matrix itself, of zeros and ones: row by row it says which pixel is copied where. We
-# can see that matrix, by sending images through that have a single 1.
+# can see that matrix, by sending images through that have a single 1. Here it is for the 3 by 4 image of section 4, lying
+# on its side (transposed): a row for each of the 12 pixels, a column for each of the 24 numbers in the windows, and a
+# light square where the number is a copy of the pixel.
 
 # %%
 def selection(height, width, *settings):
@@ -488,7 +495,7 @@ def check(col2im):
         found = col2im(columns, shape, kernel, stride, padding, dilation)
         settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
         error = relative_error(found, F.fold(tinynet.from_numpy(columns), shape[2:], **settings).numpy())
-        assert error < 1e-9, f"with {what} the relative error is {error:.0e}, should be about 1e-16: im2col's slices?"
+        assert error < 1e-9, f"with {what} the relative error is {error:.0e}, not 1e-16: im2col's shapes and slices?"
 
 
 col2im = lesson.check(check, col2im)
@@ -526,7 +533,7 @@ col2im = lesson.check(check, col2im)
 
 # %% [markdown]
 # One line tests a transpose, for any linear function: $\langle S x, c \rangle = \langle x, S^T c \rangle$ for random $x$
-# and $c$. No finite differences, no step size, all digits:
+# and $c$, where $\langle a, b \rangle$ is the dot product. No finite differences, no step size, all digits:
 
 # %%
 settings = ((3, 3), (2, 2), (1, 1), (1, 1))
@@ -568,7 +575,8 @@ def check(convolution_backward):
         kind = type(given).__name__
         assert isinstance(given, tuple) and len(given) == 2, f"a tuple of two gradients is expected, not {kind}"
         shape = np.shape(given[1])
-        assert shape != (3, 4, 2, 3, 3), "the weight's gradient has one part for each image: add them up"
+        assert shape[:2] != (3, 4), "the weight's gradient has one part for each image: add them up"
+        assert shape == (4, 2, 3, 3), f"the weight's gradient has shape {shape}, not (4, 2, 3, 3): does x's come first?"
         error = relative_error(given[1], leaves[1].grad)
         assert relative_error(given[1], leaves[1].grad / 3) > 1e-9, "the weight's gradient is a mean over images: sum"
         assert error < 1e-9, f"{words}: the weight's gradient has the relative error {error:.0e}: is it G Xᵀ?"
@@ -657,7 +665,7 @@ def run(net, images, upstream):
     return y.detach().numpy(), net.conv1.weight.grad.numpy().copy()
 
 
-net = resnet18().eval()
+net = resnet18().eval()  # eval: as in use, not as in training (lesson 5)
 images, upstream = tinynet.randn(1, 3, 64, 64), tinynet.randn(1, 1000)
 by_tinynet = run(net, images, upstream)
 with override(im2col=im2col, col2im=col2im) as own:
@@ -719,7 +727,8 @@ lesson.show(
 # nets shrink their maps early: the field grows faster, and the work becomes less.
 #
 # How did we get those numbers? By a backward pass: the pixels that get a gradient are exactly those that the output sees.
-# And the gradient says more than yes or no.
+# And the gradient says more than yes or no: as all weights are 1, it counts the paths through the layers that lead from a
+# pixel to the output. Light is many, dark is few.
 
 # %%
 lesson.show(

@@ -97,7 +97,7 @@ lesson.reveal("the lower loss", lower_loss, "standardised" if fair[-1] < raw[-1]
 lesson.say(
     f"After 100 steps the raw inputs have a loss of {raw[-1]:.0f} (their best learning rate is {raw_rate:g}), the "
     f"standardised ones {fair[-1]:.0f} (learning rate {fair_rate:g}). The noise in the prices alone makes "
-    f"{((3 * area + 20 * rooms - price) ** 2).mean().item():.0f}: with it, even the true formula is not perfect."
+    f"{((3 * area + 20 * rooms - price) ** 2).mean().item():.0f}: even the true formula does no better than that."
 )
 lesson.show(
     plot.lines(
@@ -109,7 +109,7 @@ lesson.show(
 )
 
 # %% [markdown]
-# The loss reacts to the factor of `area` thousands of times more than to the factor of `rooms`, because the numbers in
+# The loss is hundreds of times steeper along the factor of `area` than along that of `rooms`, because the numbers in
 # `area` are so much larger. The learning rate has to be small enough for the steep direction. For the flat one it is
 # then hopelessly small. Standardised inputs are steep in all directions alike, and one learning rate suits them all.
 #
@@ -169,8 +169,8 @@ lesson.reveal("numbers in each", numbers_in_each, batch.numel() // means.numel()
 # ### Exercise 1 · Normalise a batch · 2/5 · 10 minutes
 #
 # Write `normalise(x, weight, bias, eps)` for `x` of shape (N, C, H, W). `weight` and `bias` have shape (C,). The means
-# over some axes are `x.mean((0, 1), keepdim=True)`: with `keepdim` the axes stay, with length 1, so that the result can
-# be subtracted from `x`. `weight.reshape(1, -1, 1, 1)` has the right shape to multiply.
+# over the first two axes, for example, are `x.mean((0, 1), keepdim=True)`: with `keepdim` these axes stay, with length 1,
+# so that the result can be subtracted from `x`. `weight.reshape(1, -1, 1, 1)` has the right shape to multiply.
 
 # %% tags=["stub"]
 def normalise(x, weight, bias, eps):
@@ -185,12 +185,14 @@ def check(normalise):
     plain = normalise(x, weight / weight, 0 * bias, 1e-5)
     expected = batch_norm(x, None, None, None, None, True, 0.1, 1e-5)
     error = relative_error(plain, expected)
-    others = {"each position by itself": (0,), "each image by itself": (2, 3), "all channels together": (0, 1, 2, 3)}
+    others = {"each position by itself": (0,), "each image by itself": (2, 3), "all channels together": (0, 1, 2, 3),
+              "each image over all its channels": (1, 2, 3)}  # fmt: skip
     for words, axes in others.items():
         other = (x - x.mean(axes, keepdim=True)) / (x.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
         assert relative_error(plain, other) > 1e-3, f"you normalise {words}: a channel spans the axes 0, 2 and 3"
     mean, square = plain[:, 0].mean().item(), (plain[:, 0] ** 2).mean().item()
-    assert abs(mean) < 1e-6, f"the mean of channel 0 is {mean:.2f} in your result, not 0: is the mean subtracted?"
+    advice = "is the mean subtracted, over the axes 0, 2 and 3?"
+    assert abs(mean) < 1e-6, f"the mean of channel 0 is {mean:.2f} in your result, not 0: {advice}"
     assert abs(square - 39 / 40) > 1e-4, "the variance of your result is 39/40: divide by n, not by n - 1"
     advice = "do you divide by the square root of the variance?"
     assert abs(square - 1) < 1e-4, f"the variance of channel 0 is {square:.3g} in your result, not 1: {advice}"
@@ -231,8 +233,9 @@ normalise = lesson.check(check, normalise)
 # %% [markdown]
 # ## 3. Training and evaluation
 #
-# Here are real images: the handwritten digits that come with scikit-learn, as one channel of 16×16 pixels with the grey
-# levels 0 to 16. We put the first digit into two batches, each time with other companions.
+# Here are real images: the handwritten digits that come with scikit-learn, in one channel with the grey levels 0 to 16
+# (dark blue to yellow below). They have 8×8 pixels; each is repeated in a square of four, which makes 16×16. We put the
+# first digit into two batches, each time with other companions.
 
 # %%
 digits = Digits()
@@ -240,7 +243,7 @@ images = tinynet.from_numpy(digits.images)  # (1437, 1, 16, 16)
 one, zero = tinynet.ones(1), tinynet.zeros(1)
 lesson.show(
     plot.images([image[0] for image in digits.images[:8]], [f"a {label}" for label in digits.labels[:8]], columns=8),
-    "Eight handwritten digits of 16 by 16 coarse pixels, light ink on dark ground.",
+    "Eight handwritten digits of 8 by 8 coarse pixels, light ink on dark ground.",
 )
 
 # %% [markdown] tags=["predict"]
@@ -292,7 +295,7 @@ lesson.say(
 )
 
 # %% [markdown]
-# One detail remains, and half of all own implementations get it wrong. A batch is a sample, and the variance of a
+# One detail remains, and it is easily missed. A batch is a sample, and the variance of a
 # sample, with `/ n`, is on average too small: the sample's own mean always fits the sample a bit too well.
 
 # %%
@@ -305,8 +308,8 @@ lesson.say(
 
 # %% [markdown]
 # The correction is the factor $n / (n - 1)$. Batch norm normalises its batch *without* it, so that the output has a
-# variance of 1. But into the **running variance goes the corrected one**, because that is to say something about all
-# images. (torch does so, and a checkpoint made otherwise gives slightly other answers.)
+# variance of 1. But into the **running variance goes the corrected one**, because that one is to describe all images,
+# not only this batch. (torch does so, and a checkpoint made otherwise gives slightly other answers.)
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 2 · Running statistics · 2/5 · 10 minutes
@@ -325,24 +328,27 @@ def check(update_running):
     x = 3 * tinynet.randn(2, 3, 2, 2, dtype=tinynet.float64) + 2
     before = [tinynet.randn(3, dtype=x.dtype), 1 + tinynet.rand(3, dtype=x.dtype)]
     expected = [values.clone() for values in before]
-    batch_norm(x, *expected, None, None, True, 0.1, 1e-5)
+    batch_norm(x, *expected, None, None, True, 0.25, 1e-5)
     given = [values.clone() for values in before]
-    answer = update_running(*given, x, 0.1)
+    answer = update_running(*given, x, 0.25)
     assert isinstance(answer, tuple) and len(answer) == 2, "return a tuple: the running mean and the running variance"
     unchanged = relative_error(given[0], before[0]) + relative_error(given[1], before[1])
     assert unchanged == 0, "running_mean or running_var itself was changed: compute new ones, without += and the like"
     mean, variance = answer
     error = relative_error(mean, expected[0])
-    swapped = relative_error(mean, 0.1 * before[0] + 0.9 * x.mean((0, 2, 3)))
-    assert swapped > 1e-6, "your running mean keeps a tenth of the old: here momentum is the share of the new batch"
+    swapped = relative_error(mean, 0.25 * before[0] + 0.75 * x.mean((0, 2, 3)))
+    assert swapped > 1e-6, "momentum 0.25 keeps a quarter of your old mean: here it is the share of the new batch"
+    fixed = relative_error(mean, 0.9 * before[0] + 0.1 * x.mean((0, 2, 3)))
+    assert fixed > 1e-6, "the check calls it with momentum 0.25, you use 0.1: take the argument"
     assert relative_error(mean, x.mean((0, 2, 3))) > 1e-6, "you return this batch's mean: the old one has a share, too"
     assert error < 1e-9, f"the running mean has a relative error of {error:.0e}: (1 - m) · old + m · batch"
     error = relative_error(variance, expected[1])
-    biased = 0.9 * before[1] + 0.1 * x.var((0, 2, 3), correction=0)
+    biased = 0.75 * before[1] + 0.25 * x.var((0, 2, 3), correction=0)
     assert relative_error(variance, biased) > 1e-6, "the variance of the batch must be corrected here: n / (n - 1)"
-    per_image = 0.9 * before[1] + 0.1 * x.var((0, 2, 3), correction=0) * 2
+    per_image = 0.75 * before[1] + 0.25 * x.var((0, 2, 3), correction=0) * 2
     assert relative_error(variance, per_image) > 1e-6, "n is 8 here, not 2: the numbers of a channel, N · H · W"
-    assert error < 1e-9, f"the running variance has a relative error of {error:.0e}, it should be about 1e-16"
+    advice = "(1 - m) · old + m · corrected variance, with n = N · H · W"
+    assert error < 1e-9, f"the running variance has a relative error of {error:.0e}: {advice}"
 
 
 update_running = lesson.check(check, update_running)
@@ -368,8 +374,8 @@ update_running = lesson.check(check, update_running)
 # </details>
 
 # %% [markdown]
-# Let your function watch the digits go by, in batches of 32. The last line is the true
-# mean, over all of them.
+# Let your function watch the digits go by, in batches of 32, with three values of `momentum`. Look at two things: how
+# soon a curve arrives at the true mean of all digits, and how much it jitters there.
 
 # %%
 paths = {}
@@ -437,12 +443,14 @@ lesson.say(
 )
 
 # %% [markdown]
-# Surprising at first: the 6 itself hardly moves, the 3 moves most, and the 1 moves *up*. Raising the 6 does three
-# things at once:
+# Surprising at first: the 6 hardly moves, although it was raised, the 3 moves most, and the 1 moves *up*. Raising the 6
+# does three things at once:
 #
 # 1. **Directly:** the output of the 6 rises.
 # 2. **By the mean:** it rises too, and so *all four* outputs sink by the same amount.
 # 3. **By the standard deviation:** it rises, and all four outputs are drawn towards 0: the 6 down, the 1 and the 2 up.
+#
+# For the 6 the three nearly cancel. The 3 lies at the mean, where way 3 does nothing: only way 2 acts on it, undamped.
 #
 # The backward pass needs these three ways and nothing else. Let $n$ numbers be in the channel, $\mu$ their mean,
 # $s = \sqrt{v + \varepsilon}$, and let $g_i$ be the gradient that arrives at $\hat x_i$. How does the loss change with
@@ -450,9 +458,10 @@ lesson.say(
 #
 # 1. Directly $\hat x_i$ changes by $1/s$. That gives $\frac{1}{s} g_i$.
 # 2. The mean changes by $\frac 1n$, and each $\hat x_j$ sinks by $\frac{1}{s}$ of that. All together that gives
-#    $-\frac{1}{s} \cdot \frac1n \sum_j g_j$, in which the sum over $n$ is just **the mean of $g$**.
+#    $-\frac{1}{s} \cdot \frac1n \sum_j g_j$, in which $\frac1n \sum_j g_j$ is just **the mean of $g$**.
 # 3. From $s^2 = \frac1n \sum (x_j - \mu)^2 + \varepsilon$ one gets
-#    $\frac{\partial s}{\partial x_i} = \frac{x_i - \mu}{n s} = \frac{\hat x_i}{n}$. And if $s$ changes, $\hat x_j$
+#    $\frac{\partial s}{\partial x_i} = \frac{x_i - \mu}{n s} = \frac{\hat x_i}{n}$ (that $\mu$ moves, too, adds
+#    nothing, because $\sum (x_j - \mu) = 0$). And if $s$ changes, $\hat x_j$
 #    changes by $-\frac{\hat x_j}{s}$ of that. All together that gives $-\frac{1}{s} \hat x_i \cdot \frac1n \sum_j g_j
 #    \hat x_j$, with **the mean of $g \hat x$**.
 #
@@ -478,7 +487,7 @@ lesson.reveal("gradient of the sum", gradient_of_sum, round(x.grad.abs().max().i
 
 # %% [markdown]
 # The sum of a channel's outputs is 0 whatever `x` is. So this test would be passed by a backward pass that returns
-# zeros, and by one that forgets the standard deviation. Lesson 2 warned you: **use a random cotangent.**
+# zeros, and by one that forgets way 3. Lesson 2 warned you: **use a random cotangent.**
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3 · Backward · 4/5 · 20 minutes
@@ -502,8 +511,9 @@ def check(batch_norm_backward):
     answer = batch_norm_backward(grad, x, weight, 1e-5)
     assert isinstance(answer, tuple) and len(answer) == 3, "return three gradients: of x, of weight and of bias"
     error, of_weight, of_bias = (relative_error(mine, leaf.grad) for mine, leaf in zip(answer, leaves))
+    advice = "the sum of grad · x̂, by channel, with the x̂ of exercise 1"
     assert of_bias < 1e-9, f"the gradient of bias has a relative error of {of_bias:.0e}: the sum of grad, by channel"
-    assert of_weight < 1e-9, f"the gradient of weight has a relative error of {of_weight:.0e}: the sum of grad · x̂"
+    assert of_weight < 1e-9, f"the gradient of weight has a relative error of {of_weight:.0e}: {advice}"
     axes, by_channel = (0, 2, 3), weight.reshape(1, -1, 1, 1)
     deviation = (x.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
     normalised = (x - x.mean(axes, keepdim=True)) / deviation
@@ -516,6 +526,8 @@ def check(batch_norm_backward):
         "the way by the mean (2) is missing": factor * (grad - scale),
         "the factor weight is missing": (grad - shift - scale) / deviation,
         "the factor 1 / s is missing": by_channel * (grad - shift - scale),
+        "the factor 1 / s belongs to all three terms": by_channel * (grad / deviation - shift - scale),
+        "the means are those of g, that is grad · weight": (by_channel * grad - shift - scale) / deviation,
         "the means are over N · H · W numbers, not sums": factor * (grad - 40 * shift - 40 * scale),
         "way 3 is drawn towards 0, so it is subtracted, too": factor * (grad - shift + scale),
     }
@@ -688,7 +700,8 @@ lesson.show(
 # A convolution without bias has the weight `kernel`, of shape (out, in, height, width). Batch norm in evaluation mode
 # comes after it. Write `fold(kernel, mean, variance, weight, bias, eps)`: weight and bias of the one convolution that
 # gives the same result. `mean` and `variance` are the running ones. Start from
-# $y = \gamma \frac{k * x - \mu}{s} + \beta$ and sort what multiplies $x$ from what does not.
+# $y = \gamma \frac{k * x - \mu}{s} + \beta$, where $k * x$ is the convolution, and sort what multiplies $x$ from what
+# does not.
 
 # %% tags=["stub"]
 def fold(kernel, mean, variance, weight, bias, eps):
@@ -715,7 +728,7 @@ def check(fold):
     assert relative_error(answer[1], bias) > 1e-6, "the new bias is the old one: where did the running mean go?"
     assert relative_error(answer[1], bias - mean) > 1e-6, "the mean in the new bias is scaled, too: it stands over s"
     error = relative_error(conv2d(x, *answer), expected)
-    assert error < 1e-9, f"the outputs differ by {error:.0e}: the new bias collects all that does not multiply x"
+    assert error < 1e-9, f"the outputs differ by {error:.0e}: the new bias is what the formula gives for x = 0"
 
 
 fold = lesson.check(check, fold)

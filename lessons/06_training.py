@@ -42,7 +42,7 @@ lesson = Lesson(6)
 # %% [markdown]
 # ## 1. The task
 #
-# The digits of lesson 5, 16×16 pixels. Most of them are for training. The rest is **held out**: the net never learns
+# The digits of lesson 5. Most of them are for training. The rest is **held out**: the net never learns
 # from them, they only tell us in the end whether it has learned to read, or just learned its examples by heart.
 #
 # The net turns an image into ten numbers, one for each digit. They are called **logits**: the larger, the more the net
@@ -162,6 +162,8 @@ def check(he_weights):
         math.sqrt(2 / 64): "one output number sees 16 channels at 9 positions each, and 64 is the number of outputs",
         math.sqrt(2 / 576): "n counts the inputs of one output number, 16 · 9; you count the outputs, 64 · 9",
         math.sqrt(2 / 9): "the input channels count, too: n is 16 · 9",
+        math.sqrt(2 / 9216): "n counts the inputs of one output number, 16 · 9; you count all weights",
+        math.sqrt(2) / 144: "the root is drawn of 2 / n as a whole",
         1.0: "randn gives the standard deviation 1, so multiply by sqrt(2 / n)",
     }
     for wrong, words in likely.items():
@@ -205,7 +207,8 @@ he_weights = lesson.check(check, he_weights)
 # $$p_k = \frac{e^{z_k}}{\sum_j e^{z_j}}$$
 #
 # The logits 2, 1, 0 become $e^2, e^1, e^0$, divided by their sum. The loss of an image is then $-\log p$ of the right
-# class, the **cross entropy**: 0 if the net is sure and right, large if it is sure and wrong.
+# class (the natural logarithm, `math.log`), the **cross entropy**: 0 if the net is sure and right, large if it is sure
+# and wrong.
 
 # %%
 powers = [math.exp(logit) for logit in (2.0, 1.0, 0.0)]
@@ -243,7 +246,8 @@ lesson.say(f"And a freshly made net: {loss:.2f}, not far from it.")
 #
 # Write `loss_and_gradient(logits, labels)` for logits of shape (N, K) and labels of shape (N,): the mean loss, and its
 # gradient by the logits, (N, K). It must also survive logits such as 1000, whose power overflows. Softmax does not change
-# if you subtract the same number from all logits of an image; so subtract the largest.
+# if you subtract the same number from all logits of an image; so subtract each image's largest,
+# `logits.amax(1, keepdim=True)`.
 #
 # `labels.reshape(-1, 1) == tinynet.arange(K)` is (N, K) and true at the right classes; `.to(logits.dtype)` makes 1 and 0
 # of it.
@@ -266,7 +270,9 @@ def check(loss_and_gradient):
     off = relative_error(loss, expected)
     assert relative_error(loss, -expected) > 1e-6, f"the loss is {float(loss):.2f}: it is MINUS the logarithm"
     assert relative_error(loss, 5 * expected) > 1e-6, "the loss is the sum over the images, it should be their mean"
-    assert off < 1e-9, f"the loss is {float(loss):.4f}, it should be {expected.item():.4f}: the mean of -log(p[label])"
+    assert relative_error(3 * loss, expected) > 1e-6, "the loss is divided by N · K, not by the N images"
+    advice = "the mean of -log(p[label]), with a softmax for each row"
+    assert off < 1e-9, f"the loss is {float(loss):.4f}, it should be {expected.item():.4f}: {advice}"
     right = (labels.reshape(-1, 1) == tinynet.arange(3)).to(logits.dtype)
     likely = {
         "1 is to be subtracted at the right class": logits.grad + right / 5,
@@ -278,11 +284,11 @@ def check(loss_and_gradient):
         assert relative_error(gradient, wrong) > 1e-6, f"the gradient: {words}"
     off = relative_error(gradient, logits.grad)
     assert off < 1e-9, f"the gradient has a relative error of {off:.0e}, it should be about 1e-16: p - [k = y], over N"
-    with_large = loss_and_gradient(tinynet.tensor([[1000.0, 0.0, -1000.0]]), tinynet.tensor([1]))
-    finite = all(math.isfinite(float(part.sum())) for part in with_large)
-    assert finite, "logits of 1000 give nan or infinity: subtract the row's largest, and do not take log of a rounded 0"
+    with_large = loss_and_gradient(tinynet.tensor([[1000.0, 0.0, -1000.0], [0.0, 0.0, 1.0]]), tinynet.tensor([1, 2]))
     large = float(with_large[0])
-    assert abs(large - 1000) < 1, f"for logits 1000, 0, -1000 and label 1 the loss is {large:.1f}, it should be 1000"
+    finite = math.isfinite(large) and math.isfinite(float(with_large[1].sum()))
+    assert finite, "logits of 1000 give nan or infinity: subtract the row's largest, and do not take log of a rounded 0"
+    assert abs(large - 500.3) < 1, f"for an image with a loss of 1000, and one of 0.55, you get {large:.1f}, not 500.3"
 
 
 loss_and_gradient = lesson.check(check, loss_and_gradient)
@@ -290,7 +296,7 @@ loss_and_gradient = lesson.check(check, loss_and_gradient)
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# `shifted = logits - logits.amax(1, keepdim=True)`. The logarithm of the softmax is
+# Call the logits without their largest `shifted`. The logarithm of the softmax is
 # `shifted - shifted.exp().sum(1, keepdim=True).log()`, which never takes the logarithm of 0. Multiplied by the matrix of
 # ones and zeros, and summed, it leaves the logarithms at the right classes. The probabilities are its `.exp()`.
 #
@@ -338,9 +344,10 @@ for _ in range(200):
 lesson.reveal("the buffer", buffer_in_the_end, round(buffer, 3))
 
 # %% [markdown]
-# Along the valley all gradients agree, and the steps become up to ten times longer. Across it they change sign from step
-# to step, and in the buffer they cancel. Here is the map of such a valley, with both ways down (the steep axis is
-# stretched, the real valley is ten times as narrow as it is long):
+# Along the valley all gradients agree, and the steps become up to ten times longer. Across it they change sign again and
+# again, and in the buffer they cancel, so the swings do not become larger. Here is the map of such a valley, with both
+# ways down from the ring to the crosses. (The steep axis is stretched, the real valley is ten times as narrow as it is
+# long. With $\mu = 0.9$ the path would run past the bottom and come back; in so few steps $0.8$ is the better choice.)
 
 # %%
 def valley(a, b):
@@ -364,7 +371,10 @@ lesson.show(
     "Contour map of a narrow valley with two paths. Without momentum the path zigzags across the valley and gets half "
     "way; with momentum it takes longer steps along the valley and ends at the bottom.",
 )
-lesson.say(f"Heights after 30 steps: {ends[0]:.2g} without momentum, {ends[1]:.2g} with it.")
+lesson.say(
+    f"Heights after 30 steps: {ends[0]:.2g} without momentum, {ends[1]:.2g} with it. Across the valley the swings of "
+    "both are equally wide; along it the one with momentum gets much further."
+)
 
 # %% [markdown]
 # One more ingredient: **weight decay**. Add a small multiple of each weight to its gradient, and the step pulls all
@@ -403,9 +413,10 @@ def check(step):
     first = difference(0.0, 0.0, [0.1])
     uphill = relative_error(step(start, gradients[0], 0 * start, 0.1, 0.0, 0.0)[0], start + 0.1 * gradients[0])
     assert uphill > 1e-9, "you climb: the step goes AGAINST the gradient"
-    assert first < 1e-9, f"one step without momentum and decay is off by {first:.0e}: parameter - rate · gradient"
+    advice = "is it parameter - rate · NEW buffer, and does the parameter come first in your tuple?"
+    assert first < 1e-9, f"one step without momentum and decay is off by {first:.0e}: {advice}"
     several = difference(0.9, 0.0, [0.1] * 4)
-    advice = "is the buffer momentum · buffer + gradient, without a factor at the gradient?"
+    advice = "is the buffer momentum · buffer + gradient, without a factor at the gradient, and is it returned?"
     assert several < 1e-9, f"four steps with momentum are off by {several:.0e}: {advice}"
     changing = difference(0.9, 0.0, [0.1, 0.01, 0.1, 0.01])
     advice = "the rate belongs to the step, not into the buffer"
@@ -545,12 +556,12 @@ train_on = lesson.check(check, train_on)
 
 # %% [markdown] tags=["predict"]
 # **Predict.** Which of the four mistakes does the test *miss*: in which run does the loss come down to nearly 0 all the
-# same? And at which number gets the loss of `softmax twice` stuck at best, if the net is completely sure and right? (In
-# that case the ten "logits" that enter the cross entropy are 1, and nine times 0.)
+# same? And below which number can the loss of `softmax twice` never fall, even if the net is completely sure and right?
+# (In that case the ten "logits" that enter the cross entropy are 1, and nine times 0.)
 
 # %% tags=["predict"]
 missed = ...  # "labels shuffled", "softmax twice", "no zero_grad" or "weights 0"
-best_with_two = ...  # a number
+best_with_two = ...  # a number, for "softmax twice"
 
 # %%
 class ForgetfulSGD(SGD):
@@ -595,9 +606,11 @@ lesson.say(
 )  # fmt: skip
 
 # %% [markdown]
-# Learn the faces of these curves, you will meet them again. And note what the test cannot see: **a net learns wrong
-# labels by heart just as well.** Overfitting one batch shows that net, loss and step work together. Whether the data make
-# sense, only your eyes can tell: look at images *with their labels*, exactly as they enter the net.
+# Learn the faces of these curves, you will meet them again. `no zero_grad` adds up *all* gradients so far, so the steps
+# grow until they destroy what was learned. `softmax twice` is far even from its own limit: the second softmax reacts so
+# weakly that little gradient comes through. And note what the test cannot see: **a net learns wrong labels by heart just
+# as well.** Overfitting one batch shows that net, loss and step work together. Whether the data make sense, only your
+# eyes can tell: look at images *with their labels*, exactly as they enter the net.
 #
 # ## 6. When to slow down: schedules
 #
@@ -648,7 +661,7 @@ lesson.show(
 #
 # Write `rate_at(step, steps, warm_up)`, the factor of the learning rate at `step` = 0, 1, …, `steps - 1`. During the
 # first `warm_up` steps it is `(step + 1) / warm_up`. Then it falls from 1 to 0 along half a cosine,
-# $\frac12 (1 + \cos \pi t)$, where $t$ goes from 0 at the end of the warm-up to 1 at `steps`.
+# $\frac12 (1 + \cos \pi t)$, where $t$ goes from 0 at `step` = `warm_up` to 1 at `step` = `steps`.
 
 # %% tags=["stub"]
 def rate_at(step, steps, warm_up):
@@ -663,8 +676,10 @@ def check(rate_at):
     assert abs(rates[0] - 0.1) < 1e-9, f"at step 0 of a warm-up over 10 the factor is {rates[0]:.3f}, it should be 0.1"
     assert abs(rates[9] - 1) < 1e-9, f"at step 9 the factor is {rates[9]:.3f}, the warm-up of 10 steps should end at 1"
     assert abs(rates[10] - 2) > 1e-9, "after the warm-up the factor is 2: is the half before (1 + cos) missing?"
-    advice = "does t start at 0 there, and is its end at steps?"
-    assert abs(rates[10] - 1) < 1e-9, f"right after the warm-up the factor is {rates[10]:.3f}, it should be 1: {advice}"
+    assert abs(rates[10] - 1.1) > 1e-9, "step 10 still rises, to 1.1: a warm-up of 10 steps has the steps 0 to 9"
+    advice = "does t start at 0 there, and is it 1 + cos?"
+    assert abs(rates[10] - 1) < 1e-9, f"at step 10, after the warm-up, the factor is {rates[10]:.4f}, not 1: {advice}"
+    advice = "is t one half there, and π in the cosine?"
     assert abs(rates[60] - 0.5) < 1e-9, f"half way down, at step 60, the factor is {rates[60]:.3f}, not 0.5: {advice}"
     assert 0 < rates[109] < 0.001, f"at the last step the factor is {rates[109]:.4f}, it should be nearly 0"
 
@@ -696,7 +711,8 @@ rate_at = lesson.check(check, rate_at)
 #
 # One idea is still missing. There are only 1437 images to learn from, a little net can learn them by heart. But a digit
 # that is turned by a few degrees, or moved by a pixel, is still that digit. So the net never sees the same image twice:
-# each batch is changed at random, a little. This is called **data augmentation**.
+# each batch is changed at random, a little. This is called **data augmentation**. (The changed digits look smoother,
+# because a pixel that is moved by a fraction is mixed from its neighbours.)
 
 # %%
 change = RandomAffine(degrees=10, translate=1, scale=0.1, shear=8, fill=digits.background)
@@ -828,7 +844,7 @@ lesson.progress()
 # > plateaus [...]. We use a weight decay of 0.0001 and a momentum of 0.9."
 #
 # Kaiming He, Xiangyu Zhang, Shaoqing Ren and Jian Sun, *Deep Residual Learning for Image Recognition*, 2015, Section 3.4
-# (arXiv 1512.03385). Two sentences that describe a training of weeks: you know each word of them now. The weights start
+# (arXiv 1512.03385). Three sentences that describe a training of weeks: you know each word of them now. The weights start
 # as you made them; the initialisation carries the first author's name.
 
 # %% [markdown] tags=["read"]

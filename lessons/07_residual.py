@@ -156,6 +156,7 @@ def check(what_is_left):
     F = what_is_left(lambda x: wanted)
     assert callable(F), f"a function is expected, not a {type(F).__name__}: what does F do with an x that comes later?"
     left = F(x)
+    assert left is not None, "F(x) is None: is there a return inside of F?"
     text = [round(number, 3) for number in left.tolist()]
     assert relative_error(left, x - wanted) > 1e-3, f"for H(x) = (1.1, 2, 2.9) you get {text}: the sign is reversed"
     assert relative_error(left, wanted) > 1e-3, "that is H itself: x will be added to it, so it must be taken away here"
@@ -249,9 +250,9 @@ lesson.show(
 )  # fmt: skip
 
 # %% [markdown]
-# Where the block halves the resolution and doubles the channels, $x$ does not fit to $F(x)$. There a 1×1 convolution with
-# the same stride, and batch norm, adapts it; it is called `downsample`. (Lesson 8 is about that.) The plain net has the
-# same block without the shortcut.
+# Where the block halves the resolution and doubles the channels, $x$ does not have the shape of $F(x)$. There a 1×1
+# convolution with the same stride, and batch norm, adapts it; it is called `downsample`. (Lesson 8 is about that.) The
+# plain net has the same block without the shortcut.
 
 # %% [markdown] tags=["exercise"]
 # ### Exercise 3 · The block · 3/5 · 10 minutes
@@ -285,6 +286,10 @@ def check(Block):
     x = tinynet.randn(4, 8, 6, 6)
     for outputs, stride, residual in ((8, 1, False), (8, 1, True), (16, 2, True), (16, 2, False)):
         mine = Block(8, outputs, stride, residual)
+        with tinynet.no_grad():
+            for norm in (mine.bn1, mine.bn2):  # as if trained, so that the two are not alike
+                norm.weight.copy_(0.5 + tinynet.rand(outputs))
+                norm.bias.copy_(tinynet.rand(outputs) - 0.5)
         theirs = BasicBlock(8, outputs, stride, mine.downsample, residual=residual)
         theirs.load_state_dict(mine.state_dict())
         branch = theirs.bn2(theirs.conv2(theirs.relu(theirs.bn1(theirs.conv1(x)))))
@@ -449,7 +454,8 @@ lesson.say(
 )
 
 # %% [markdown]
-# Two small 1×1 convolutions with their batch norms, all other shortcuts are free. So whatever we are going to see, it is
+# Two small 1×1 convolutions, with $8 \cdot 16 + 16 \cdot 32$ weights, and their batch norms, with $2 \cdot (16 + 32)$
+# numbers; all other shortcuts are free. So whatever we are going to see, it is
 # *not* because the residual nets have more to learn with.
 #
 # ## 5. The experiment
@@ -540,7 +546,7 @@ lesson.reveal("right in plain-56", right_of_plain_56, runs["plain-56"][0]["accur
 lesson.show(
     plot.lines({name: (range(1, 11), [run["loss"] for run in results]) for name, results in runs.items()},
                x="epoch", y="training loss", log="y", title="Four nets on the same digits"),
-    "Training loss against epoch, logarithmic. Both residual nets end near 0.005, plain-20 about ten times higher, "
+    "Training loss against epoch, logarithmic. Both residual nets end near 0.005, plain-20 several times higher, "
     "and plain-56 hardly gets below the loss of a net that knows nothing.",
 )  # fmt: skip
 
@@ -587,8 +593,9 @@ lesson.show(
 #
 # Write `gradient_by_layer(net, images, labels)`: a list with the norm of the gradient at the weight of every 3×3
 # convolution, from the first to the last. (The 1×1 convolutions of the shortcuts are not among them.) `net.modules()`
-# goes through all parts in order, `part.kernel_size` is `(3, 3)` for those you want, and `norm` is defined above. The
-# loss is the cross entropy on the given images.
+# goes through all parts in order. Only an `nn.Conv2d` has a `kernel_size`; it is `(3, 3)` for those you want. `norm` is
+# defined above. The loss is the cross entropy on the given images; before its `backward()` every `.grad` is None. Leave
+# the net in training mode.
 
 # %% tags=["stub"]
 def gradient_by_layer(net, images, labels):
@@ -606,6 +613,7 @@ def check(gradient_by_layer):
     assert len(given) == 19, f"residual-20 has 19 convolutions of 3×3, your list has {len(given)} numbers"
     assert all(isinstance(number, float) for number in given), "plain numbers are expected: norm(...) gives them"
     weights = [part.weight for part in net.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)]
+    assert net.training, "your function has switched the net to evaluation mode: batch norm must use this batch"
     net.zero_grad()
     cross_entropy(net(images[:32]), labels[:32]).backward()
     expected = [norm(weight.grad) for weight in weights]
@@ -672,10 +680,11 @@ lesson.say(
 
 # %% [markdown]
 # The opposite of the textbook's picture: with batch norm the gradient of a deep plain net does not vanish. It
-# **explodes** on its way down. (The paper says that the gradients of its plain nets had "healthy norms", so that
-# neither signal vanishes. That they do not *vanish*, we can confirm.)
+# **explodes** on its way from the output back to the input. (The paper says that the gradients of its plain nets had
+# "healthy norms", so that neither signal vanishes. That they do not *vanish*, we can confirm.)
 #
-# The straight line says: each layer multiplies by the same factor. One can even compute it. Take numbers after a batch
+# The straight line says: each layer multiplies by the same factor. One can even compute it. A gradient tells how much a
+# tiny difference before a layer becomes after it, so follow a tiny difference *forwards*. Take numbers after a batch
 # norm: mean 0, mean square 1, about normally distributed. Now ReLU.
 #
 # - Two images that differ by a tiny bit: the difference survives where the number is positive, so **half** of its mean
@@ -685,7 +694,7 @@ lesson.say(
 #
 # The next batch norm divides by the spread. So compared with the spread, the tiny difference has grown, in the square by
 #
-# $$\frac{1/2}{1/2 - 1/2\pi} = \frac{\pi}{\pi - 1}$$
+# $$\frac{\frac12}{\frac12 - \frac{1}{2\pi}} = \frac{\pi}{\pi - 1}$$
 
 # %%
 growth = math.sqrt(math.pi / (math.pi - 1))
@@ -701,10 +710,10 @@ lesson.say(
 #
 # ## 7. What is left of the digit?
 #
-# A large gradient at the first layer means: a tiny change at the bottom is a large change at the top. Think that
-# through *forwards*. Two images of a 3 are a little different. If every layer magnifies that little, then at the top
-# they have no more in common than any two images. Let us measure it, with nets that have not learned anything yet: how
-# well can one still tell the digits from what a layer puts out?
+# A large gradient at the first layer means: a tiny change at the bottom (the input) is a large change at the top (the
+# output). Think that through. Two images of a 3 are a little different. If every layer magnifies that little, then at
+# the top they have no more in common than any two images. Let us measure it, with nets that have not learned anything
+# yet: how well can one still tell the digits from what a layer puts out?
 #
 # As a simple judge we take the **nearest mean**: average the features of each digit over one half of 800 images, and
 # assign each image of the other half to the nearest of the ten averages.
@@ -914,7 +923,7 @@ lesson.progress()
 #    there.
 # 2. $F(x) = H(x) - x$, what is left to do. Weights of 0.
 # 3. Its loss is high on the images that it trains on.
-# 4. The gradient explodes on its way down. On its way up the digit drowns: small differences are magnified.
+# 4. The gradient explodes on its way back to the input. On its way up the digit drowns: small differences are magnified.
 # 5. With three times as many epochs it gets much further. Limiting the gradients made it worse, not better.
 #
 # </details>

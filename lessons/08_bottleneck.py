@@ -68,7 +68,7 @@ wide = nn.Conv2d(256, 256, 3, padding=1, bias=False)
 lesson.reveal("parameters of 3×3, 256 to 256", one_wide_3x3, wide.weight.numel())
 
 # %% [markdown]
-# More than twice as many as the whole ResNet-20 of lesson 7's family, in one layer. The two factors of 256 multiply,
+# More than twice as many as the whole residual-56 of lesson 7 has, in one layer. The two factors of 256 multiply,
 # and then comes the 9. Keep that in mind: **the price goes with the product of both channel numbers, times the area of
 # the kernel**.
 
@@ -89,11 +89,11 @@ def bill(in_channels, out_channels, kernel, height, width, stride=1):
 def check(bill):
     given = bill(2, 3, 3, 4, 4)
     pair = isinstance(given, tuple) and len(given) == 2
-    assert pair, f"a pair (parameters, MACs) is expected, not {given!r}"
+    assert pair, f"a pair (parameters, MACs) is expected, as a tuple; you return {given!r}"
     parameters, macs = given
     assert parameters != 6, "you count 6 parameters for 2 to 3 channels and 3×3: each pair of channels has 9 weights"
-    assert parameters != 18, "you count 18 parameters for 2 to 3 channels and 3×3: there is a kernel for each pair"
-    assert parameters == 54, f"2 to 3 channels and 3×3 make 54 parameters, you count {parameters}"
+    assert parameters != 18, "you count 18 parameters for 2 to 3 channels and 3×3: 2 · 3 pairs have 9 weights each"
+    assert parameters == 54, f"2 to 3 channels and 3×3 without bias make 54 parameters, you count {parameters}"
     assert macs != 54, "you count 54 MACs on a 4×4 map: the filters are applied at every position, not only once"
     assert macs != 1728, "you count 1,728 MACs, twice too many: multiplying and adding together are one MAC"
     assert macs == 864, f"at 4×4 positions 54 parameters make 864 MACs, you count {macs}"
@@ -216,8 +216,11 @@ lesson.say(
 )
 
 # %% [markdown]
-# That last line is the point of the whole design, and of Figure 5 in the paper: **four times as many channels for the
-# same price**. The channels between the blocks, on which the shortcut runs, are many and rich; only inside of a block
+# Where does the factor come from? In units of $256^2$ the basic block has $2 \cdot 9 = 18$, the bottleneck
+# $\frac14 + \frac9{16} + \frac14 = \frac{17}{16}$: the 3×3 saves on *both* of its channel numbers, a 1×1 on one.
+#
+# The last line above is the point of the whole design, and of Figure 5 in the paper: **four times as many channels for
+# the same price**. The channels between the blocks, on which the shortcut runs, are many and rich; only inside of a block
 # the path is narrow.
 
 # %% [markdown] tags=["exercise"]
@@ -262,19 +265,22 @@ def check(Bottleneck):
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.bias, -0.5, 0.5)
     mine.load_state_dict(reference.state_dict())
+    shape = tuple(mine.conv2(tinynet.randn(1, 16, 6, 6)).shape[2:])
+    assert shape == (6, 6), f"conv2 makes {shape} of 6×6, so the sum cannot work: does the 3×3 have padding=1?"
     x = tinynet.randn(2, 64, 6, 6)
     branch = reference.bn1(reference.conv1(x)).relu()
     branch = reference.bn3(reference.conv3(reference.bn2(reference.conv2(branch)).relu()))
     given = mine(x)
+    assert given is not None, "the result is None: is there a return?"
     shape = tuple(given.shape)
-    assert shape == (2, 64, 6, 6), f"6×6 goes in and {shape} comes out: does the 3×3 have padding=1?"
+    assert shape == (2, 64, 6, 6), f"64 channels of 6×6 go in and {shape} comes out, it should be (2, 64, 6, 6)"
     negative = (given < 0).sum().item()
     assert negative == 0, f"{negative} of your results are negative: the last step is ReLU, after the sum"
     assert relative_error(given, branch.relu()) > 1e-4, "your result is the branch alone: where is x added?"
     early = relative_error(given, (branch.relu() + x).relu())
     assert early > 1e-4, "you apply ReLU before the sum: the branch must be able to subtract, so add first"
     error = relative_error(given, reference(x))
-    advice = "a norm after each convolution, ReLU after two of them?"
+    advice = "its own norm after each convolution, ReLU after two of them?"
     assert error < 1e-4, f"relative error {error:.0e}, should be about 1e-7: {advice}"
     strided = Bottleneck(64, 16, 2, nn.Conv2d(64, 64, 1, stride=2))
     strides = [getattr(strided, name).stride[0] for name in shapes]
@@ -432,11 +438,14 @@ def check(zero_padding):
     given = zero_padding(x, 8, 2)
     assert given is not None, "the result is None: is there a return?"
     shape = tuple(given.shape)
-    assert shape[1] == 8, f"the result has {shape[1]} channels, not 8: are the zeros added as channels, not as pixels?"
+    assert shape[1] != 4, "the result has 4 channels, not 8: the zeros are to be added as channels, not as pixels"
+    assert shape[1] == 8, f"the result has {shape[1]} channels, not 8: of 4 new ones, 2 belong in front and 2 behind"
     assert shape == (2, 8, 3, 3), f"5×6 with stride 2 gives 3×3 positions, yours is {shape[2]}×{shape[3]}"
     wanted = ZeroPadShortcut(4, 8, 2)(x)
     behind = relative_error(given[:, :4], x[:, :, ::2, ::2])
     assert behind > 1e-6, "all your zeros are behind: half of the new channels belong in front"
+    in_front = relative_error(given[:, 4:], x[:, :, ::2, ::2])
+    assert in_front > 1e-6, "all your zeros are in front: half of the new channels belong behind"
     kept = relative_error(given[:, 2:6], wanted[:, 2:6])
     assert kept < 1e-6, f"the old channels have changed (relative error {kept:.0e}, should be 0): keep pixels, no means"
     error = relative_error(given, wanted)
@@ -536,6 +545,8 @@ def check(make_shortcut):
     given = make_shortcut("C", 64, 64, 1)
     assert given is not None, "option C has a projection everywhere, also where the input would fit"
     given = make_shortcut("A", 64, 256, 2)
+    module = isinstance(given, nn.Module)
+    assert module, f"option A: a module is expected, ZeroPadShortcut(...), yours is a {type(given).__name__}"
     weights = sum(parameter.numel() for parameter in given.parameters())
     assert weights == 0, f"option A has no parameters, yours has {weights:,}"
     x = tinynet.randn(2, 64, 6, 6)
@@ -701,9 +712,9 @@ lesson.say(
 
 # %% [markdown]
 # Look at the two numbers of one option, then at the options. If two seeds of one option differ as much as two options
-# do, we have **not** shown that one of them is better. The paper had a thousand classes and a million photos, and found
-# the same order of size: for a net of 34 layers B was better than A by half a percent of error, C better than B by a
-# third of a percent. It calls the differences small, and takes B.
+# do, we have **not** shown that one of them is better. The paper had a thousand classes and a million photos, and its
+# differences were small, too: for a net of 34 layers B was better than A by half a percent of error, C better than B by a
+# third of a percent. Its deeper nets use B.
 #
 # So why B, if A is free? The zero-padded channels get nothing from the shortcut: there the block has to make everything
 # itself, as in a plain net. And a projection, unlike zeros, can be trained. In ResNet-50 there are only four of them.

@@ -67,9 +67,9 @@ lesson = Lesson(9)
 # | conv5_x | 7×7 | [1×1, 512; 3×3, 512; 1×1, 2048] $\times 3$ | $\times 3$ |
 # | | 1×1 | average pool, linear layer to 1000 classes, softmax | the same |
 #
-# Five stages. From conv2_x on, each stage has maps half as high and wide as the one before, and twice the channels.
-# What a stage does is left to its blocks, and only their number differs between the two nets. The paper counts layers
-# with weights on the way through the branches; poolings and shortcuts do not count.
+# Five stages. From conv3_x on, each stage has maps half as high and wide as the one before, and twice the channels.
+# The two nets differ in one thing: the number of blocks in conv4_x. The paper counts the layers with weights on the way
+# through the branches; poolings and shortcuts do not count.
 
 # %% [markdown] tags=["predict"]
 # **Predict.** Count the 50 layers. And how many bottlenecks must conv4_x have in the net with 101 layers?
@@ -150,8 +150,11 @@ def check(make_stage):
     assert inputs == [8, 16, 16], f"your blocks take {inputs} channels, not [8, 16, 16]: a bottleneck gives 4 · width"
     shortcuts = [block.downsample is not None for block in stage]
     assert shortcuts[0], "the first block has no projection: 8 channels cannot be added to 16"
+    block, x = stage[0], tinynet.randn(2, 8, 7, 7)
+    side = tuple(block.downsample(x).shape)
+    assert side == (2, 16, 4, 4), f"your projection gives {side}, the branch (2, 16, 4, 4): 4 · width, and the stride"
     assert not any(shortcuts[1:]), "a projection in the later blocks is option C: there the input itself can be added"
-    shape = tuple(stage(tinynet.randn(2, 8, 7, 7)).shape)
+    shape = tuple(stage(x).shape)
     assert shape == (2, 16, 4, 4), f"(2, 8, 7, 7) becomes {shape}, not (2, 16, 4, 4)"
     first = make_stage(64, 64, 1, 1)[0]
     assert first.downsample is not None, "with stride 1 and 64 to 256 channels a projection is needed, too (conv2_x)"
@@ -226,16 +229,17 @@ def check(ResNet):
     added = [name for name in own if name not in wanted]
     reason = "are blocks[0] to blocks[3] all used?"
     assert not missing, f"{len(missing)} tensors are missing, the first is {missing[0]}: {reason}"
-    assert not added, f"{len(added)} tensors are too many, the first is {added[0]}: a bias, or a projection too much?"
+    assert not added, f"{len(added)} tensors are too many, the first is {added[0]}: a bias, a projection or a block?"
     for name, tensor in wanted.items():
         given, shape = tuple(own[name].shape), tuple(tensor.shape)
         assert given == shape, f"{name} has shape {given}, it should be {shape}"
     mine.load_state_dict(wanted)
     photo = tinynet.randn(1, 3, 64, 96)
+    maps, sides = tinynet.zeros(1, 64, 8, 8), []
     with tinynet.no_grad():
-        stages, first = [mine.layer1, mine.layer2, mine.layer3, mine.layer4], tinynet.zeros(1, 64, 8, 8)
-        sides = [first := stage(first) for stage in stages]
-    sides = [maps.shape[-1] for maps in sides]
+        for stage in (mine.layer1, mine.layer2, mine.layer3, mine.layer4):
+            maps = stage(maps)
+            sides.append(maps.shape[-1])
     assert sides == [8, 4, 2, 1], f"maps of 8×8 have {sides} rows after the stages, not 8, 4, 2, 1: strides 1, 2, 2, 2"
     shape = tuple(mine(photo).shape)
     assert shape == (1, 7), f"one image and 7 classes give logits of shape {shape}, not (1, 7): flatten(1) before fc?"
@@ -404,7 +408,7 @@ def check(copy_weights):
 
     trained, net = pair(), pair()
     trained(tinynet.randn(64, 3, 5, 5) * 3 + 2)
-    state = dict(trained.state_dict())
+    state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     given = copy_weights(net, state)
     two = isinstance(given, tuple) and len(given) == 2
     assert two, f"a pair of lists (missing, unexpected) is expected, not {given!r}"
@@ -643,9 +647,10 @@ with tinynet.no_grad():
 print(f"logits of the two photos: relative error {relative_error(wrong, logits):.2f}")
 
 # %% [markdown]
-# Nothing crashes. All results are a little different from what they should be, and no error message ever says so. A
-# comparison layer by layer finds it in a second.
-
+# In layer1 the stride is 1 in both versions; `layer2.0.conv1` is the first layer that halves the maps in one of them
+# and not in the other. Nothing crashes. All results are a little different from what they should be, and no error
+# message ever says so. A comparison layer by layer finds it in a second.
+#
 # Now you are the detective. The next cell makes a copy of your net and changes **one setting of one layer**, which
 # chance picks. All weights are equal, and all shapes.
 
@@ -664,9 +669,9 @@ else:
 # ### Exercise 4 · Find the fault · 2/5 · 10 minutes
 #
 # Which layer of `suspect` was changed, and which of its settings? Open a cell of your own and use
-# `print(compare(suspect, net, small))`. Then look at that layer in both nets:
-# `print(suspect.get_submodule("layer1.0.conv1"))`. Return two texts: the layer's name, and one of "eps", "momentum",
-# "stride", "dilation" or "bias".
+# `print(compare(suspect, net, small))`: a tick marks what agrees, a cross what differs. Then look at that layer in both
+# nets, for `layer1.0.conv1` with `print(suspect.get_submodule("layer1.0.conv1"))`. Return two texts: the layer's name,
+# and one of "eps", "momentum", "stride", "dilation" or "bias".
 
 # %% tags=["stub"]
 def diagnosis():
@@ -697,8 +702,8 @@ diagnosis = lesson.check(check, diagnosis)
 # %% [markdown] tags=["hint"]
 # <details><summary>Hint</summary>
 #
-# In the report each line begins with a tick or a cross. The first cross is the culprit: its input and its weights
-# agree, its output does not. Then print that layer of `suspect` and of `net`, and compare the settings word by word.
+# The first cross is the culprit: its input and its weights agree, its output does not. Then print that layer of
+# `suspect` and of `net`, and compare the settings word by word.
 #
 # </details>
 
@@ -758,10 +763,11 @@ lesson.show(
 )
 
 # %% [markdown]
-# Norms, ReLU and sums do next to nothing for each number, but fetch every map from memory and put it back. In a trained
-# net that can be saved: the norm has become a fixed factor and offset, which can be multiplied into the weights of the
-# convolution before it, and ReLU and the sum can be done while its result is still at hand (lesson 4). `tinynet.fuse`
-# does so:
+# The 1×1s are two thirds of the convolutions and take about half of the work, since a 3×3 has nine times as many
+# weights for each pair of channels. Look at the bars without work, too. Norms, ReLU and sums do next to nothing for
+# each number, but fetch every map from memory and put it back. In a trained net that can be saved: the norm has become
+# a fixed factor and offset, which can be multiplied into the weights of the convolution before it, and ReLU and the sum
+# can be done while its result is still at hand (lesson 4). `tinynet.fuse` does so:
 
 # %% tags=["varies"]
 def fastest(model, image, runs=5):

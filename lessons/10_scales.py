@@ -150,14 +150,15 @@ alone = [read_right(place(test_digits, height, height + 16)) for height in heigh
 lesson.show(
     plot.lines({"one net": (heights, alone)}, x="height of the digits, pixels", y="percent right", log="x",
                title="A net knows the sizes that it has seen"),
-    "Percentage read right against the height of the digits: high from 12 to 24 pixels, and falling steeply to "
+    "Percentage read right against the height of the digits: high from 16 to 24 pixels, and falling steeply to "
     "guessing on both sides.",
 )
 
 # %% [markdown]
 # A convolution has no idea of size. Its 3×3 weights fit strokes of a certain thickness and curves of a certain radius,
 # and its receptive field is so and so many pixels wide. Shift a digit, and everything shifts along. Enlarge it, and to
-# the net it is something else.
+# the net it is something else. (At 12 pixels, the least that it was shown, it is weak already: such a digit covers one
+# and a half cells of the last map.)
 #
 # ## 2. From far to near
 #
@@ -219,6 +220,8 @@ def check(halve_rows):
     assert abs(level - 3) < 1e-9, f"a row of threes should stay 3, in the middle you have {level:g}: (1, 4, 6, 4, 1)/16"
     ends = [float(plain[0]), float(plain[-1])]
     assert np.allclose(ends, 3), f"the ends of a row of threes are {ends}, only the middle is right: use mirrored(x)"
+    shape = np.shape(halve_rows(np.ones((1, 9))))
+    assert shape == (1, 5), f"(1, 9) becomes {shape}, not (1, 5): slice the last axis alone, x[..., a:b]"
     single = halve_rows(np.eye(9)[4] * 16).tolist()
     assert single != [0, 0, 16, 0, 0], "you keep every second value, but you do not smooth before"
     wanted = [0, 1, 6, 1, 0]
@@ -291,9 +294,9 @@ def double(image):
 # ### Exercise 2 · The pyramid · 2/5 · 10 minutes
 #
 # Write `pyramid(image, down, up)`. It returns a list of pairs `(stride, picture)`, the **largest picture first**: `up`
-# doubled copies, the original with stride 1, and `down` halved copies. The stride says how many pixels of the original
-# lie between neighbours in the copy: 2 after one halving, 4 after two, `0.5` after one doubling. Each copy is made from
-# its neighbour. `double(image)` is given; it invents nothing, it interpolates.
+# doubled copies, the original with stride 1, and `down` halved copies. The stride is the distance between neighbouring
+# pixels of the copy, in pixels of the original: 2 after one halving, 4 after two, `0.5` after one doubling. Each copy
+# is made from its neighbour. `double(image)` is given; it invents nothing, it interpolates.
 
 # %% tags=["stub"]
 def pyramid(image, down, up):
@@ -308,6 +311,8 @@ def check(pyramid):
     assert isinstance(given, list), f"a list of pairs is expected, not a {type(given).__name__}"
     count = len(given)
     assert count == 4, f"down=2 and up=1 make 4 pictures with the original, yours are {count}"
+    pairs = all(np.ndim(pair[0]) == 0 and np.ndim(pair[1]) == 2 for pair in given)
+    assert pairs, "each pair should be (stride, picture), in this order"
     heights = [picture.shape[0] for _, picture in given]
     assert heights != [6, 12, 24, 48], "your smallest picture comes first: the largest one should"
     assert heights == [48, 24, 12, 6], f"the heights should be 48, 24, 12, 6, yours are {heights}"
@@ -354,7 +359,8 @@ pyramid = lesson.check(check, pyramid)
 # </details>
 
 # %% [markdown]
-# Does it repair the net? Every test digit, in every size, at four scales:
+# Does it repair the net? Every test digit, in every size, at four scales. Each curve is one copy of the pyramid; look
+# for the copy that is best at each height:
 
 # %%
 by_stride = {}
@@ -386,7 +392,8 @@ lesson.say(
 # ### Exercise 3 · The price of a pyramid · 1/5 · 5 minutes
 #
 # Computing and memory of a convolutional net go with the number of pixels. Write the price of running it on copies of
-# these `scales` (sides, relative to the original), relative to running it on the original alone.
+# these `scales` (sides, relative to the original), relative to running it on the original alone. The original itself is
+# among the copies only if `scales` holds a 1.
 
 # %% tags=["stub"]
 def price(scales):
@@ -448,7 +455,7 @@ lesson.say(
 #
 # tinynet has all four, on the same contract: an image in, a list of levels out, finest first. Each level has a name, a
 # stride and its features. The backbone is a small ResNet of bottlenecks, one block in each stage, a quarter as wide as
-# ResNet-50.
+# ResNet-50. Design (a) takes C4 of the original (x1) and of two doublings (x2, x4), so that it has fine maps, too.
 
 # %%
 backbone = SmallResNet(in_channels=1)
@@ -500,6 +507,7 @@ def check(depth):
     assert given != 1, "in a residual block you count the shorter way, 1; the longest one has 3"
     assert given == 3, f"with a shortcut over two of three convolutions there are 3, you count {given}"
     given = depth(first(x) + third(second(x)))
+    assert given != 3, "ways of 1 and 2 convolutions come together and you count all 3: the longer way alone counts, 2"
     assert given == 2, f"ways of 1 and 2 convolutions come together: 2, you count {given}. Do you look at all ways?"
     given = depth(F.interpolate(fourth(start + 1), scale_factor=2) * 2)
     assert given == 2, f"with other operations in between you count {given}, not 2"
@@ -607,7 +615,7 @@ lesson.say(heading + "\n".join(rows))
 # %% [markdown]
 # In (a) everything grows together: a finer level sees a smaller part, with the same net behind it. In (c) the finest
 # level sees little **and** little has been computed for it. In (d) the finest level has seen nearly as much as the
-# coarsest.
+# coarsest. (P5 sees more than C5 because of the 3×3 at its end, which takes in the neighbours of every cell.)
 
 # %% [markdown] tags=["predict"]
 # **Predict.** Design (a) runs its net on copies of 1, 2 and 4 times the side. How many times the MACs of the same net
@@ -773,7 +781,8 @@ lesson.show(
 #   hole of a zero has seen nothing but emptiness. To know that it lies *inside*, it would have to see more. **Where
 #   needs a bit of what.**
 #
-# Here is a part of a scene, as the same net sees it:
+# Here is a part of a scene, as the same net sees it. Follow the 0 from map to map: first its shape, at last a few
+# bright cells.
 
 # %%
 with tinynet.no_grad():

@@ -82,8 +82,8 @@ for number, (name, values) in enumerate(maps.items()):
 #
 # - **C2** has a cell every 4 pixels. It can say where an edge is, but the patch that it sees is smaller than most
 #   digits of our scenes: it cannot know what it belongs to.
-# - **C5** sees half of the scene. But a small digit fills a sixteenth of one of its cells, and where in the cell it was
-#   is gone.
+# - **C5** sees more than half of the scene's width. But a small digit fills a sixteenth of one of its cells, and where
+#   in the cell it was is gone.
 #
 # ## 2. The plan
 #
@@ -171,6 +171,8 @@ def check(enlarge):
     nearly = relative_error(result[:, :, :, 0], x[:, :, rounded][:, :, :, 0]) == 0
     assert not nearly, "row 1 of 7 repeats your row 1, should be row 0 (4/7 rounded down): do not round to the nearest"
     for size in ((7, 10), (8, 9), (13, 19), (5, 5), (4, 5)):
+        shape = tuple(enlarge(x, size).shape[2:])
+        assert shape == size, f"4×5 to {size} gives {shape}: two of each and cut off? Any size may be wanted"
         error = relative_error(enlarge(x, size), F.interpolate(x, size=size, mode="nearest"))
         assert error == 0, f"4×5 to {size[0]}×{size[1]} has the relative error {error:.1g}, it should be exactly 0"
 
@@ -284,11 +286,15 @@ def check(Pyramid):
             assert shape == weight.shape, f"a weight of {name} has the shape {shape}, expected is {weight.shape}"
             assert layer.bias is not None, f"the convolutions of {name} have a bias"
             layer.load_state_dict({"weight": tinynet.tensor(weight).float(), "bias": tinynet.tensor(bias).float()})
+    count = len(list(mine.parameters()))
+    assert count == 16, f"the net finds {count} parameters, not 16: in a plain list they are hidden, use nn.ModuleList"
+    smoothed = tuple(mine.smooth[0](tinynet.zeros(1, WIDTH, 5, 5)).shape[2:])
+    assert smoothed == (5, 5), f"your 3×3 makes {smoothed} of (5, 5): does the 3×3 have padding=1?"
     levels = list(mine([tinynet.from_numpy(values) for values in maps]))
     assert len(levels) == 4, f"4 maps go in and {len(levels)} levels come out: is one lost, or the list not filled?"
     shapes = [tuple(level.shape[2:]) for level in levels]
     assert shapes != SIZES[::-1], "your levels come out coarsest first: insert each new one at the front of the list"
-    assert shapes == SIZES, f"the levels have the sizes {shapes}, the maps {SIZES}: does the 3×3 have padding=1?"
+    assert shapes == SIZES, f"the levels have the sizes {shapes}, the maps {SIZES}: is each of its lateral's size?"
     errors = [relative_error(level, right) for level, right in zip(levels, reference)]
     assert errors[3] < 1e-5, f"P5 has the relative error {errors[3]:.0e}: it is the 3×3 of the 1×1 of C5, no more"
     coarse = mine.lateral[3](tinynet.from_numpy(maps[3]))
@@ -402,7 +408,8 @@ def pyramid_cost(channels, sizes, width):
 # %% tags=["check"]
 def check(pyramid_cost):
     pairs = list(pyramid_cost([3, 5], [(4, 6), (2, 3)], 2))
-    assert len(pairs) == 2 and all(len(pair) == 2 for pair in pairs), f"two levels, two numbers each; you have {pairs}"
+    two = [np.size(pair) for pair in pairs] == [2, 2]
+    assert two, f"a pair for each of the two levels is expected, (parameters, MACs); you have {pairs}"
     parameters = [pair[0] for pair in pairs]
     advice = "the 1×1 has 3·2 + 2, the 3×3 has 9·2·2 + 2"
     assert parameters[0] != 42, "42 parameters on the first level: you forgot the biases, it should be 46"
@@ -485,6 +492,10 @@ enlarge(coarse, (7, 10)).backward(tinynet.ones(1, 1, 7, 10))
 lesson.reveal("upper left", upper_left, coarse.grad[0, 0, 0, 0])
 lesson.reveal("lower left", lower_left, coarse.grad[0, 0, 3, 0])
 
+# %% [markdown]
+# In the table row 0 of M5 stands twice in M4, row 3 once; every column stands twice. A value that is used several times
+# gets the **sum** of the gradients from all its uses (lesson 1).
+
 # %% [markdown] tags=["exercise"]
 # ### Exercise 4 · Backward through the merge · 3/5 · 15 minutes
 #
@@ -508,6 +519,8 @@ def check(merge_backward):
         kind = type(given).__name__
         assert isinstance(given, tuple) and len(given) == 2, f"a tuple of two gradients is expected, not {kind}"
         assert np.array_equal(grad, arrived), "you changed the gradient that arrived: others may still need it"
+        first = np.shape(given[0])
+        assert first == grad.shape, f"the first array has the shape {first}: the lateral's gradient comes first"
         assert relative_error(given[0], grad / 2) > 1e-9, "half for each? A sum hands on the whole gradient to both"
         error = relative_error(given[0], grad)
         assert error < 1e-12, f"the lateral's gradient has the relative error {error:.0e}: a sum hands it on as it is"
@@ -561,11 +574,11 @@ merge_backward = lesson.check(check, merge_backward)
 # backbone and pyramid into one net, and leaves parts out on request.
 
 # %% [markdown] tags=["predict"]
-# **Predict.** We disturb the map C3, nothing else. Which of the levels P2, P3, P4, P5 change in the whole FPN, which
-# without laterals, and which without the top-down pathway?
+# **Predict.** The backbone has run. Then we disturb its map C3 alone; C4 and C5 stay as they are. Which of the levels
+# P2, P3, P4, P5 change in the whole FPN, which without laterals, and which without the top-down pathway?
 
 # %% tags=["predict"]
-whole = ...  # a list such as ["P2", "P5"]
+whole = ...  # a list, the finest first, such as ["P2", "P5"]
 without_laterals = ...  # a list
 without_top_down = ...  # a list
 
@@ -765,7 +778,9 @@ lesson.say(
 # above. Where the lateral alone would do, as in a small digit, the rest is a disturbance that training has to learn to
 # ignore. Keep this in mind for lesson 12, where every level looks for objects of its own size only.
 #
-# Finally, what the trained whole looks like inside, from C2 to C5 and from P2 to P5:
+# Finally, what the trained whole looks like inside, from C2 to C5 and from P2 to P5. Compare C2 and P2, which have
+# equal cells: C2 shows strokes and their rims, in P2 the large digit is one piece. (The small ones hardly show there,
+# probably because their cells need not point far and get by with small numbers.)
 
 # %% tags=["slow"]
 pyramid = voters["whole FPN"].pyramid

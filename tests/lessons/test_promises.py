@@ -1,4 +1,4 @@
-"""What the lessons promise holds in what is stored of them: handwriting in lesson 6, degradation in lesson 7."""
+"""What the lessons promise holds in what is stored of them, on every seed: digits, degradation, detectors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,37 @@ from tests.lessons.stored import notebook_of
 SEEDS = (0, 1, 2)
 
 
+def results_of(lesson: str) -> dict[str, Any]:
+    return json.loads((LESSONS / "results" / f"{lesson}.json").read_text())["results"]
+
+
 @pytest.fixture(scope="module")
 def degradation() -> dict[str, Any]:
-    return json.loads((LESSONS / "results" / "07_residual.json").read_text())["results"]
+    return results_of("07_residual")
+
+
+def runs_by_design(lesson: str) -> dict[str, dict[int, dict[str, float]]]:
+    designs: dict[str, dict[int, dict[str, float]]] = {}
+    for run in results_of(lesson)["runs"]:
+        designs.setdefault(run["design"], {})[int(run["seed"])] = run
+    return designs
+
+
+def test_the_detectors_were_trained_with_three_seeds_each() -> None:
+    wanted = {"image-pyramid", "c4", "c5", "hierarchy", "fpn", "fpn-no-lateral", "fpn-no-top-down"}
+    designs = runs_by_design("12_detecting")
+    assert wanted <= set(designs) and all(tuple(sorted(runs)) == SEEDS for runs in designs.values())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lesson_12_shows_what_each_design_is_worth(seed: int) -> None:
+    runs = {design: seeds[seed] for design, seeds in runs_by_design("12_detecting").items()}
+    fpn, single, images = runs["fpn"], runs["c4"], runs["image-pyramid"]
+    assert fpn["AP"] >= 0.62 and fpn["AP50"] >= 0.96 and fpn["AP_small"] >= 0.56
+    assert fpn["AP_small"] - single["AP_small"] >= 0.30 and runs["c5"]["AP"] <= 0.25
+    assert runs["fpn-no-lateral"]["AP"] <= fpn["AP"] - 0.15
+    assert images["AP"] >= 0.65
+    assert images["milliseconds"] >= 3 * fpn["milliseconds"] and images["megabytes"] >= 8 * fpn["megabytes"]
 
 
 def test_lesson_6_reads_98_of_100_digits() -> None:

@@ -79,3 +79,12 @@ def test_diagram() -> None:
         plot.diagram(boxes, [("a", "z")])
     with pytest.raises(ValueError, match="no box to draw"):
         plot.diagram({}, [])
+
+
+def test_a_short_logarithmic_axis_has_numbers() -> None:
+    (axes,) = plot.lines({"a": ([8, 12, 16, 40], [1.0, 10.0, 100.0, 1000.0])}, log="xy").axes
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    marks = [label.get_text() for at, label in zip(axes.get_xticks(), axes.get_xticklabels()) if low <= at <= high]
+    assert marks == ["10", "20"]
+    assert not isinstance(axes.yaxis.get_major_formatter(), type(axes.xaxis.get_major_formatter()))

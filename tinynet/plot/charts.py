@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tinynet.plot import style
 
@@ -37,14 +39,27 @@ def lines(curves: Mapping[str, tuple[Any, Any]], *, x: str = "", y: str = "", lo
             _draw_curve(axes, number, name, np.asarray(xs, np.float64), np.atleast_2d(np.asarray(ys, np.float64)))
         if "x" in log:
             axes.set_xscale("log")
+            _mark_short(axes.xaxis)
         if "y" in log:
             axes.set_yscale("log")
+            _mark_short(axes.yaxis)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.set_title(title)
-        if len(curves) > 1:
+        if len(curves) > 3:  # too much to find a place for among the curves
+            figure.legend(loc="outside lower left", ncols=4, frameon=False, fontsize=10)
+        elif len(curves) > 1:
             axes.legend(frameon=False)
     return figure
+
+
+def _mark_short(axis: Axis) -> None:
+    """A logarithmic axis of less than two decades gets numbers at 1, 2 and 5, not at powers of ten alone."""
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _draw_curve(axes: Axes, number: int, name: str, xs: np.ndarray, runs: np.ndarray) -> None:
@@ -129,8 +144,9 @@ def images(
     columns = min(columns, len(shown))
     rows = math.ceil(len(shown) / columns)
     cell = min(2.4, 10.0 / columns)
+    high = min(1.0, max(array.shape[0] / array.shape[1] for array in shown))  # a wide image needs no square
     with style.house_style():
-        figure = style.new_figure(cell * columns, (cell + 0.35 * bool(titles)) * rows + 0.4 * bool(title))
+        figure = style.new_figure(cell * columns, (cell * high + 0.35 * bool(titles)) * rows + 0.4 * bool(title))
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.axis("off")

@@ -141,7 +141,7 @@ def precision_recall(curves: Mapping[str, tuple[Any, Any]], title: str = "") -> 
             if recall.ndim != 1 or recall.shape != precision.shape:
                 raise ValueError(f"precision_recall: {name} has recall {recall.shape} and precision {precision.shape}")
             axes.plot(recall, precision, color=COLOURS[place % len(COLOURS)], label=name,
-                      linestyle=DASHES[place // len(COLOURS) % len(DASHES)], clip_on=False)  # fmt: skip
+                      linestyle=DASHES[place % len(DASHES)], clip_on=False)  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall: share of the objects that are found",
                  ylabel="precision: share of the detections that are right")  # fmt: skip
         axes.set_title(title or "Precision against recall")
@@ -333,7 +333,7 @@ def _counted(labels: np.ndarray, classes: Sequence[str]) -> str:
 
 
 def _name(label: int, classes: Sequence[str]) -> str:
-    return classes[label] if 0 <= label < len(classes) else f"class {label}" if classes else "found"
+    return classes[label] if 0 <= label < len(classes) else f"class {label}" if classes else "object"
 
 
 def _legend(

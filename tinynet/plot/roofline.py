@@ -44,9 +44,9 @@ def roofline(points: Mapping[str, tuple[float, float]], peak: float, bandwidth: 
         axes.annotate(f"memory: {bandwidth:.0f} GB/s", (middle, bandwidth * middle), (-5, 5), ha="right",
                       textcoords="offset points", fontsize=9.5, color=style.INK)  # fmt: skip
         for number, (name, (intensity, speed)) in enumerate(points.items()):
-            axes.plot(intensity, speed, linestyle="", marker=style.MARKERS[number % len(style.MARKERS)], markersize=8,
+            axes.plot(intensity, speed, linestyle="", marker=style.MARKERS[number % len(style.MARKERS)], markersize=10,
                       color=style.COLOURS[number % len(style.COLOURS)], label=name, zorder=3,
-                      markeredgecolor="white", markeredgewidth=0.7)  # fmt: skip
+                      markeredgecolor=style.INK, markeredgewidth=0.7)  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(low, high)

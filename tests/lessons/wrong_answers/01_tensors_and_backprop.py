@@ -29,6 +29,20 @@ WRONG = {
     def __mul__(self, other):
         return Value(self.data * other.data, [self, other])
 '''),
+        ("not its .data", HEAD + '''
+    def __add__(self, other):
+        return Value(self.data + other.data, [(self.data, 1.0), (other.data, 1.0)])
+
+    def __mul__(self, other):
+        return Value(self.data * other.data, [(self.data, other.data), (other.data, self.data)])
+'''),
+        ("take the .data", HEAD + '''
+    def __add__(self, other):
+        return Value(self.data + other.data, [(self, 1.0), (other, 1.0)])
+
+    def __mul__(self, other):
+        return Value(self.data * other.data, [(self, other), (other, self)])
+'''),
         ("did you pass them on", HEAD + '''
     def __add__(self, other):
         return Value(self.data + other.data)
@@ -101,6 +115,21 @@ def topological_order(result):
             order.append(value)
             waiting += [parent for parent, _ in value.parents]
     return order[::-1]
+'''),
+        ("a second call returns 5 values", '''
+def topological_order(result, order=[]):
+    for parent, _ in result.parents:
+        if parent not in order:
+            topological_order(parent)
+    order.append(result)
+    return order
+'''),
+        ("a second call returns 0 values", '''
+def topological_order(result, seen=set()):
+    if result in seen:
+        return []
+    seen.add(result)
+    return [value for parent, _ in result.parents for value in topological_order(parent)] + [result]
 '''),
         ("follow .parents", '''
 def topological_order(result):

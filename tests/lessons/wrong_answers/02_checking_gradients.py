@@ -40,6 +40,30 @@ def numeric_gradient(function, x, grad, step=1e-5):
         result[index] = (grad * (above - function(x))).sum() / (2 * step)
     return result
 '''),
+        ("move one number of x at a time", '''
+def numeric_gradient(function, x, grad, step=1e-5):
+    return (function(x + step) - function(x - step)) / (2 * step) * grad
+'''),
+        ("weigh each change by its own grad", '''
+def numeric_gradient(function, x, grad, step=1e-5):
+    result = x * 0
+    for index in np.ndindex(*x.shape):
+        up, down = x.clone(), x.clone()
+        up[index] += step
+        down[index] -= step
+        result[index] = grad[index] * (function(up) - function(down)).sum() / (2 * step)
+    return result
+'''),
+        ("each time from a fresh copy", '''
+def numeric_gradient(function, x, grad, step=1e-5):
+    result = x * 0
+    up, down = x.clone(), x.clone()
+    for index in np.ndindex(*x.shape):
+        up[index] += step
+        down[index] -= step
+        result[index] = (grad * (function(up) - function(down))).sum() / (2 * step)
+    return result
+'''),
         ("divide by 2 · step", '''
 def numeric_gradient(function, x, grad, step=1e-5):
     result = x * 0
@@ -60,7 +84,7 @@ def numeric_gradient(function, x, grad, step=1e-5):
         result[index] = (grad * (function(up) - function(down)))[index] / (2 * step)
     return result
 '''),
-        ("do you go to both sides?", '''
+        ("do you go to both sides", '''
 def numeric_gradient(function, x, grad, step=1e-5):
     result = x * 0
     for index in np.ndindex(*x.shape):
@@ -113,6 +137,10 @@ def is_kink(function, x):
         ("its gap is noise", '''
 def is_kink(function, x):
     return gap(function, x, 1e-4) > 0.5 * gap(function, x, 1e-3)
+'''),
+        ("far below a millionth of its slope", '''
+def is_kink(function, x):
+    return gap(function, x, 1e-4) > max(1e-6, 0.5 * gap(function, x, 1e-3))
 '''),
         ("True or False is expected", '''
 def is_kink(function, x):

@@ -71,7 +71,9 @@ WRONG = {
         ("expected is (1, 3, 3)", changed(LOOPS, "(outputs, height - size + 1, width - size + 1)",
                                           "(outputs, height - size, width - size)")),
         ("added up, not averaged", changed(LOOPS, "    return y\n", "    return y / channels\n")),
-        ("slide gave", changed(LOOPS, "y[o, row, column] += ", "y[o, row, column] = ")),
+        ("only the last product", changed(LOOPS, "y[o, row, column] += ", "y[o, row, column] = ")),
+        ("slide gave", changed(LOOPS, "x[c, row + i, column + j]", "x[c, row + j, column + i]")),
+        ("is it weight[o, c, …] times x[c, …]", changed(LOOPS, "x[c, row + i", "x[0, row + i")),
         ("only the last input channel", changed(LOOPS, "for c in range(channels)", "for c in [channels - 1]")),
     ],
     "output_size": [
@@ -97,9 +99,9 @@ def output_size(size, kernel, stride, padding, dilation):
 '''),
     ],
     "im2col": [
-        ("with dilation there are wrong numbers", changed(IM2COL, "top, left = i * dilation[0], j * dilation[1]",
+        ("with dilation numbers are wrong", changed(IM2COL, "top, left = i * dilation[0], j * dilation[1]",
                                                           "top, left = i, j")),
-        ("with stride there are wrong numbers", changed(
+        ("with stride numbers are wrong", changed(
             changed(IM2COL, "slice(top, top + stride[0] * rows, stride[0])", "slice(top, top + rows)"),
             "slice(left, left + stride[1] * columns, stride[1])", "slice(left, left + columns)")),
         ("for the 3 by 4 image above you get", changed(
@@ -114,12 +116,17 @@ def output_size(size, kernel, stride, padding, dilation):
         ("x[0:-0] is empty", changed(COL2IM,
             "padding[0] : padding[0] + height, padding[1] : padding[1] + width]",
             "padding[0] : -padding[0], padding[1] : -padding[1]]")),
+        ("im2col's shapes and slices", changed(COL2IM,
+            "columns.reshape(images, channels, kernel[0], kernel[1], rows, places)",
+            "columns.reshape(images, channels, rows, places, *kernel).transpose(0, 1, 4, 5, 2, 3)")),
         ("with dilation 2 the relative error", changed(COL2IM, "top, left = i * dilation[0], j * dilation[1]",
                                                        "top, left = i, j")),
     ],
     "convolution_backward": [
         ("one part for each image", changed(BACKWARD, ".sum(0).reshape(weight.shape)",
                                             ".reshape(len(x), *weight.shape)")),
+        ("does x's come first", changed(BACKWARD, "col2im(grad_columns, x.shape, kernel, *settings), grad_weight",
+                                        "grad_weight, col2im(grad_columns, x.shape, kernel, *settings)")),
         ("is a mean over images", changed(BACKWARD, ".sum(0)", ".mean(0)")),
         ("is it col2im of Wᵀ G?", changed(BACKWARD, "weight.reshape(len(weight), -1).T @ g",
                                           "weight[:, :, ::-1, ::-1].reshape(len(weight), -1).T @ g")),

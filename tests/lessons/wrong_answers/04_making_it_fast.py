@@ -37,6 +37,20 @@ def along_rows(image, kernel, y):
                 for column in range(y.shape[1]):
                     y[row, column] += kernel[i, j] * image[row + i, column + j]
 '''),
+        ("do you add, with +=", '''
+def along_rows(image, kernel, y):
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            for row in range(y.shape[0]):
+                for column in range(y.shape[1]):
+                    y[row, column] = kernel[i, j] * image[row + i, column + j]
+'''),
+        ("with single numbers", '''
+def along_rows(image, kernel, y):
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            y += kernel[i, j] * image[i : i + y.shape[0], j : j + y.shape[1]]
+'''),
         ("with single numbers", '''
 def along_rows(image, kernel, y):
     for i in range(kernel.shape[0]):
@@ -109,7 +123,7 @@ def sum_row(x, weight, first, row, sums):
                     w = weight[first, c, i]
                     sums[k, column] += w[0] * left + w[1] * middle + w[2] * right
 '''),
-        ("row 0 of channel 0 has an error", '''
+        ("row 0 of channel 0 has the relative error", '''
 def sum_row(x, weight, first, row, sums):
     sums[:] = 0
     for c in range(x.shape[0]):

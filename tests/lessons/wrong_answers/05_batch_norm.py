@@ -44,6 +44,8 @@ WRONG = {
         ("is the mean subtracted", normalise().replace("(x - mean)", "x")),
         ("weight · x̂ + bias, by channel", normalise().replace(" + bias.reshape(1, -1, 1, 1)", "")),
         ("the result has shape", "def normalise(x, weight, bias, eps):\n    return x.mean((0, 2, 3))\n"),
+        ("over all its channels", normalise(axes="(1, 2, 3)")),
+        ("over the axes 0, 2 and 3", normalise(axes="(0, 1)")),
         ("is there a return", "def normalise(x, weight, bias, eps):\n    (x - x.mean()) / x.std()\n"),
     ],
     "update_running": [
@@ -72,6 +74,16 @@ def update_running(running_mean, running_var, x, momentum):
     running_var += momentum * (x.var((0, 2, 3)) - running_var)
     return running_mean, running_var
 """),
+        ("take the argument", """
+def update_running(running_mean, running_var, x, momentum):
+    return 0.9 * running_mean + 0.1 * x.mean((0, 2, 3)), 0.9 * running_var + 0.1 * x.var((0, 2, 3))
+"""),
+        ("with n = N · H · W", """
+def update_running(running_mean, running_var, x, momentum):
+    variance = x.var((0, 2, 3), correction=0) * x.numel() / (x.numel() - 1)
+    mean = x.mean((0, 2, 3))
+    return (1 - momentum) * running_mean + momentum * mean, (1 - momentum) * running_var + momentum * variance
+"""),
         ("return a tuple", """
 def update_running(running_mean, running_var, x, momentum):
     return (1 - momentum) * running_mean + momentum * x.mean((0, 2, 3))
@@ -87,6 +99,10 @@ def update_running(running_mean, running_var, x, momentum):
             .replace("normalised).mean", "normalised).sum")),
         ("subtracted, too", backward("(at_normalised - shift + normalised * scale) / deviation")),
         ("the sum of grad, by channel", backward(grad_bias="grad.mean(axes)")),
+        ("belongs to all three terms", backward("at_normalised / deviation - shift - normalised * scale")),
+        ("the means are those of g", backward().replace("shift = at_normalised", "shift = grad")
+            .replace("(at_normalised * normalised).mean", "(grad * normalised).mean")),
+        ("the x̂ of exercise 1", backward().replace("correction=0, ", "")),
         ("the sum of grad · x̂", backward(grad_weight="(grad * x).sum(axes)")),
     ],
     "fold": [
@@ -104,6 +120,11 @@ def fold(kernel, mean, variance, weight, bias, eps):
 def fold(kernel, mean, variance, weight, bias, eps):
     scale = weight / (variance + eps).sqrt()
     return kernel * scale.reshape(1, -1, 1, 1), bias - scale * mean
+"""),
+        ("for x = 0", """
+def fold(kernel, mean, variance, weight, bias, eps):
+    scale = weight / (variance + eps).sqrt()
+    return kernel * scale.reshape(-1, 1, 1, 1), bias + scale * mean
 """),
         ("by output channel", """
 def fold(kernel, mean, variance, weight, bias, eps):

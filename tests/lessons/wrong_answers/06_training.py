@@ -70,6 +70,14 @@ def he_weights(shape):
 def he_weights(shape):
     return tinynet.rand(*shape)
 """),
+        ("you count all weights", """
+def he_weights(shape):
+    return math.sqrt(2 / math.prod(shape)) * tinynet.randn(*shape)
+"""),
+        ("2 / n as a whole", """
+def he_weights(shape):
+    return math.sqrt(2) / math.prod(shape[1:]) * tinynet.randn(*shape)
+"""),
         ("for a matrix", """
 def he_weights(shape):
     return math.sqrt(2 / 144) * tinynet.randn(*shape)
@@ -79,11 +87,16 @@ def he_weights(shape):
         ("it is MINUS", loss("(right * log_probabilities).sum() / len(logits)")),
         ("it should be their mean", loss("-(right * log_probabilities).sum()")),
         ("the mean of -log(p[label])", loss("-log_probabilities.mean()")),
+        ("not by the N images", loss("-(right * log_probabilities).mean()")),
+        ("a softmax for each row", loss().replace("(1, keepdim=True)", "(0, keepdim=True)")),
         ("1 is to be subtracted at the right class", loss(gradient="log_probabilities.exp() / len(logits)")),
         ("the other way round", loss(gradient="(right - log_probabilities.exp()) / len(logits)")),
         ("divide by the number of images, the loss is a mean", loss(gradient="log_probabilities.exp() - right")),
         ("not by all numbers", loss(gradient="(log_probabilities.exp() - right) / logits.numel()")),
         ("subtract the row's largest", loss().replace(" - logits.amax(1, keepdim=True)", "")),
+        ("subtract the row's largest", loss().replace("logits.amax(1, keepdim=True)", "logits.max()")),
+        ("subtract the row's largest", loss("(-(right * log_probabilities).sum() / len(logits)).item()")
+            .replace(" - logits.amax(1, keepdim=True)", "")),
         ("do not take log of a rounded 0", loss().replace(
             "shifted - shifted.exp().sum(1, keepdim=True).log()",
             "(shifted.exp() / shifted.exp().sum(1, keepdim=True)).log()")),
@@ -91,6 +104,10 @@ def he_weights(shape):
     "step": [
         ("AGAINST the gradient", STEP.replace("parameter - rate", "parameter + rate")),
         ("without a factor at the gradient", STEP.replace("+ gradient\n", "+ (1 - momentum) * gradient\n")),
+        ("and is it returned",
+         STEP.replace("buffer = momentum", "new = momentum").replace("rate * buffer", "rate * new")),
+        ("come first in your tuple", STEP.replace("return parameter - rate * buffer, buffer",
+                                                  "return buffer, parameter - rate * buffer")),
         ("the rate belongs to the step",
          STEP.replace("+ gradient\n", "+ rate * gradient\n").replace("rate * buffer", "buffer")),
         ("before the buffer", STEP.replace("gradient = gradient + decay * parameter", "pass")),
@@ -112,6 +129,9 @@ def he_weights(shape):
         ("a wasted step", RATE.format(rise="step / warm_up", fall=FALL)),
         ("is the half before", RATE.format(rise=RISE, fall=FALL.removeprefix("0.5 * "))),
         ("does t start at 0 there", RATE.format(rise=RISE, fall="0.5 * (1 + math.cos(math.pi * step / steps))")),
+        ("the steps 0 to 9", RATE.format(rise=RISE, fall=FALL).replace("step < warm_up", "step <= warm_up")),
+        ("is it 1 + cos", RATE.format(rise=RISE, fall=FALL.replace("1 + math.cos", "1 - math.cos"))),
+        ("π in the cosine", RATE.format(rise=RISE, fall=FALL.replace("math.pi * ", ""))),
         ("half way down", RATE.format(rise=RISE, fall="0.5 * (1 + math.cos(math.pi * (step - warm_up) / steps))")),
         ("should end at 1", RATE.format(rise="0.1", fall=FALL)),
     ],

@@ -81,6 +81,7 @@ WRONG = {
         ("x is added here AND by the block", "def what_is_left(H):\n    return lambda x: H(x) + x\n"),
         ("does it use its own x", "def what_is_left(H):\n    known = tinynet.tensor([1.0, 2.0, 3.0])\n"
             "    return lambda x: H(x) - (known if x.shape == known.shape else 0 * x)\n"),
+        ("a return inside of F", "def what_is_left(H):\n    def F(x):\n        H(x) - x\n    return F\n"),
         ("a function is expected", "def what_is_left(H):\n    return H(tinynet.ones(3)) - 1\n"),
     ],
     "Block": [
@@ -91,6 +92,7 @@ WRONG = {
         ("the last ReLU is missing", block(result="branch")),
         ("the ReLU between the convolutions is missing", block(first="self.bn1(self.conv1(x))")),
         ("conv1, bn1, relu, conv2, bn2", block(second="self.conv2(branch)")),
+        ("conv1, bn1, relu, conv2, bn2", block(second="self.bn1(self.conv2(branch))")),
         ("stride=2, residual=True): the addition is missing",
          block(added="branch + (x if self.downsample is None else 0)")),
         ("the plain block has no shortcut", block().replace(
@@ -111,6 +113,7 @@ WRONG = {
         ("not of their gradients", norms("norm(part.weight)")),
         ("the first convolution comes first", norms().replace("(3, 3)]", "(3, 3)][::-1]")),
         ("plain numbers are expected", norms("part.weight.grad")),
+        ("evaluation mode", norms().replace("    net.zero_grad()", "    net.eval()\n    net.zero_grad()")),
         ("your numbers are off", norms("part.weight.grad.abs().sum().item()")),
     ],
 }  # fmt: skip

@@ -69,8 +69,10 @@ def bill(in_channels, out_channels, kernel, height, width, stride=1):
         branch = self.relu(self.conv3(self.relu(self.conv2(self.relu(self.conv1(x))))))
         return self.relu(branch + shortcut)
 '''),
-        ("does the 3×3 have padding=1", HEAD.replace(", padding=1", "") + BRANCH.replace(
-            "= x if", "= x[:, :, 1:-1, 1:-1] if") + '''
+        ("is there a return", HEAD + BRANCH + '''
+        self.relu(branch + shortcut)
+'''),
+        ("does the 3×3 have padding=1", HEAD.replace(", padding=1", "") + BRANCH + '''
         return self.relu(branch + shortcut)
 '''),
         ("only the 3×3 gets it", HEAD.replace("width, 1, bias", "width, 1, stride=stride, bias", 1).replace(
@@ -94,6 +96,14 @@ def zero_padding(x, out_channels, stride):
         ("belong in front", '''
 def zero_padding(x, out_channels, stride):
     return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, out_channels - x.shape[1]))
+'''),
+        ("belong behind", '''
+def zero_padding(x, out_channels, stride):
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, out_channels - x.shape[1], 0))
+'''),
+        ("2 belong in front and 2 behind", '''
+def zero_padding(x, out_channels, stride):
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, out_channels // 2, out_channels // 2))
 '''),
         ("not as pixels", '''
 def zero_padding(x, out_channels, stride):
@@ -150,6 +160,14 @@ def make_shortcut(option, in_channels, out_channels, stride):
     if option == "A":
         return ZeroPadShortcut(in_channels, out_channels, stride)
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
+'''),
+        ("a module is expected", '''
+def make_shortcut(option, in_channels, out_channels, stride):
+    if stride == 1 and in_channels == out_channels and option != "C":
+        return None
+    if option == "A":
+        return lambda x: zero_padding(x, out_channels, stride)
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 '''),
         ("a batch norm follows", '''
 def make_shortcut(option, in_channels, out_channels, stride):

@@ -64,6 +64,13 @@ def make_stage(in_channels, width, blocks, stride):
         stage.append(Bottleneck(4 * width, width))
     return nn.Sequential(*stage)
 '''),
+        ("your projection gives", '''
+def make_stage(in_channels, width, blocks, stride):
+    stage = [Bottleneck(in_channels, width, stride, projection(in_channels, 4 * width, 1))]
+    for _ in range(blocks - 1):
+        stage.append(Bottleneck(4 * width, width))
+    return nn.Sequential(*stage)
+'''),
         ("should give 3 bottlenecks", '''
 def make_stage(in_channels, width, blocks, stride):
     stage = [Bottleneck(in_channels, width, stride, projection(in_channels, 4 * width, stride))]
@@ -79,6 +86,7 @@ def make_stage(in_channels, width, blocks, stride):
         ("tensors are too many", NET.replace("padding=3, bias=False", "padding=3")),
         ("first differs at", NET.replace("stride=2, padding=1)", "stride=2, padding=0, ceil_mode=True)")),
         ("first differs at", NET.replace("padding=3", "padding=0")),
+        ("a projection or a block?", NET.replace("blocks[1]", "blocks[0]")),
         ("all used", NET.replace("make_stage(64, 64, blocks[0], 1)", "make_stage(64, 64, 1, 1)")),
         ("it should be (7, 2048)", NET.replace("nn.Linear(2048, num_classes)", "nn.Linear(512, num_classes)")),
     ],
@@ -97,6 +105,15 @@ def copy_weights(net, state):
     for name in own:
         if name in state:
             own[name] = state[name]
+    return [name for name in own if name not in state], [name for name in state if name not in own]
+'''),
+        ("the net's weights are as before", '''
+def copy_weights(net, state):
+    own = net.state_dict()
+    with tinynet.no_grad():
+        for name in own:
+            if name in state:
+                state[name].copy_(own[name])
     return [name for name in own if name not in state], [name for name in state if name not in own]
 '''),
         ("the other way", '''

@@ -21,6 +21,11 @@ def halve_rows(x):
     wide, size = mirrored(x), x.shape[-1]
     return sum(weight / 16 * wide[..., k : k + size] for k, weight in enumerate((1, 4, 6, 4, 1)))
 '''),
+        ("slice the last axis alone", '''
+def halve_rows(x):
+    wide, size = mirrored(x), len(x)
+    return sum(weight / 16 * wide[k : k + size] for k, weight in enumerate((1, 4, 6, 4, 1)))[::2]
+'''),
         ("an offset?", '''
 def halve_rows(x):
     wide, size = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(3, 1)], mode="reflect"), x.shape[-1]
@@ -35,6 +40,15 @@ def pyramid(image, down, up):
         levels.append((levels[-1][0] / 2, double(levels[-1][1])))
     for _ in range(down):
         levels.insert(0, (levels[0][0] * 2, halve(levels[0][1])))
+    return levels
+'''),
+        ("(stride, picture), in this order", '''
+def pyramid(image, down, up):
+    levels = [(image, 1)]
+    for _ in range(up):
+        levels.insert(0, (double(levels[0][0]), levels[0][1] / 2))
+    for _ in range(down):
+        levels.append((halve(levels[-1][0]), levels[-1][1] * 2))
     return levels
 '''),
         ("upside down", '''
@@ -119,6 +133,17 @@ def depth(tensor):
         return min(ways, default=0) + (node.name == "conv2d")
 
     return behind(tensor.grad_fn)
+'''),
+        ("the longer way alone counts", '''
+def depth(tensor):
+    seen, count, waiting = set(), 0, [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            count += node.name == "conv2d"
+            waiting += [parent for parent, _ in node.next_functions]
+    return count
 '''),
         ("Do you look at all ways", '''
 def depth(tensor):

@@ -34,6 +34,11 @@ def enlarge(x, size):
     rows, columns = np.arange(height) * x.shape[2] // height, np.arange(width) * x.shape[3] // width
     return tinynet.from_numpy(np.ascontiguousarray(x.detach().numpy()[:, :, rows][:, :, :, columns]))
 '''),
+        ("Any size may be wanted", '''
+def enlarge(x, size):
+    rows, columns = (np.repeat(np.arange(have), 2)[:want] for have, want in zip(x.shape[2:], size))
+    return x[:, :, rows][:, :, :, columns]
+'''),
         ("it should be exactly 0", '''
 def enlarge(x, size):
     height, width = size
@@ -72,6 +77,15 @@ def enlarge(x, size):
             levels.append(self.smooth[number](merged))
         return levels
 '''),
+        ("in a plain list they are hidden", HEAD.replace("nn.ModuleList(", "list(") + '''
+    def forward(self, maps):
+        merged = self.lateral[-1](enlarge(maps[-1], (4, 6)))
+        levels = [self.smooth[-1](merged)]
+        for number in reversed(range(len(maps) - 1)):
+            merged = self.lateral[number](maps[number]) + enlarge(merged, maps[number].shape[2:])
+            levels.insert(0, self.smooth[number](merged))
+        return levels
+'''),
         ("does the 3×3 have padding=1", HEAD.replace(", padding=1", "") + '''
     def forward(self, maps):
         merged = self.lateral[-1](enlarge(maps[-1], (4, 6)))
@@ -101,6 +115,10 @@ def enlarge(x, size):
 '''),
     ],
     "pyramid_cost": [
+        ("(parameters, MACs)", '''
+def pyramid_cost(channels, sizes, width):
+    return 96, 1284
+'''),
         ("you forgot the biases", '''
 def pyramid_cost(channels, sizes, width):
     pairs = []
@@ -142,6 +160,15 @@ def merge_backward(grad, coarse_size):
         for j in range(grad.shape[3]):
             coarse[:, :, i * coarse_size[0] // grad.shape[2], j * coarse_size[1] // grad.shape[3]] += grad[:, :, i, j]
     return grad / 2, coarse / 2
+'''),
+        ("the lateral's gradient comes first", '''
+def merge_backward(grad, coarse_size):
+    samples, channels, height, width = grad.shape
+    coarse = np.zeros((samples, channels, *coarse_size))
+    for i in range(height):
+        for j in range(width):
+            coarse[:, :, i * coarse_size[0] // height, j * coarse_size[1] // width] += grad[:, :, i, j]
+    return coarse, grad
 '''),
         ("gifts add up", '''
 def merge_backward(grad, coarse_size):

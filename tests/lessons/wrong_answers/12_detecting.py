@@ -60,6 +60,18 @@ def focal_loss(logits, targets, alpha=0.25, gamma=2.0):
     x = np.where(targets == 1, logits, -logits)
     return alpha * np.exp(-np.logaddexp(0, x)) ** gamma * np.logaddexp(0, -x)
 '''),
+        ("not yet their sum", '''
+def focal_loss(logits, targets, alpha=0.25, gamma=2.0):
+    x = np.where(targets == 1, logits, -logits)
+    weight = np.where(targets == 1, alpha, 1 - alpha)
+    return (weight * np.exp(-gamma * np.logaddexp(0, x)) * np.logaddexp(0, -x)).sum()
+'''),
+        ("alpha, 0.25, is for objects", '''
+def focal_loss(logits, targets, alpha=0.25, gamma=2.0):
+    x = np.where(targets == 1, logits, -logits)
+    weight = np.where(targets == 1, 1 - alpha, alpha)
+    return weight * np.exp(-gamma * np.logaddexp(0, x)) * np.logaddexp(0, -x)
+'''),
         ("where is alpha", '''
 def focal_loss(logits, targets, alpha=0.25, gamma=2.0):
     x = np.where(targets == 1, logits, -logits)
@@ -70,7 +82,7 @@ def focal_loss(logits, targets, alpha=0.25, gamma=2.0):
     x = np.where(targets == 1, logits, -logits)
     return np.where(targets == 1, alpha, 1 - alpha) * np.exp(-np.logaddexp(0, -x)) ** gamma * np.logaddexp(0, -x)
 '''),
-        ("on background, it should be", '''
+        ("p_t is 1 - p there", '''
 def focal_loss(logits, targets, alpha=0.25, gamma=2.0):
     p = 1 / (1 + np.exp(-logits))
     return -np.where(targets == 1, alpha * np.log(p), (1 - alpha) * np.log(1 - p)) * (1 - p) ** gamma
@@ -107,6 +119,14 @@ def suppress(boxes, scores, threshold):
             kept.append(place)
     return kept
 '''),
+        ("with any kept box", '''
+def suppress(boxes, scores, threshold):
+    kept = []
+    for place in np.argsort(-scores):
+        if not kept or iou(boxes[place], boxes[kept[-1]]) <= threshold:
+            kept.append(place)
+    return kept
+'''),
         ("by falling scores it is [1, 2, 0]", '''
 def suppress(boxes, scores, threshold):
     kept = []
@@ -137,6 +157,12 @@ def suppress(boxes, scores, threshold):
 def area_below(hits, objects):
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     return float(precision[np.array(hits)].mean())
+'''),
+        ("take the best precision", '''
+def area_below(hits, objects):
+    right = np.cumsum(hits)
+    precision, recall = right / np.arange(1, len(hits) + 1), right / objects
+    return float(np.mean([precision[recall == r].max(initial=0) for r in RECALLS]))
 '''),
         ("count with precision 0", '''
 def area_below(hits, objects):
