@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +15,7 @@ from PIL import Image
 
 import tinynet
 from tests.data.small_detection import GOOD, voc_xml, write_image, write_voc
+from tests.test_cli import command, interrupt
 from tinynet.checkpoint import load
 from tinynet.cli import compare, main
 from tinynet.cli import detect as detect_command
@@ -326,19 +324,13 @@ def test_compare_knows_all_designs() -> None:
 
 def interrupted(arguments: list[str], folder: Path, after: str) -> tuple[float, str]:
     """Sends Ctrl-C once a line begins with `after`; the seconds until the process has ended, and its stderr."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(tinynet.__file__).parents[1]), "TINYNET_PROGRESS": "0"}
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "tinynet", *arguments], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    process = command(arguments, folder)
     assert process.stdout is not None
     assert any(line.startswith(after) for line in process.stdout)
     time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    started = time.perf_counter()
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in error
-    return time.perf_counter() - started, error
+    seconds, error = interrupt(process)
+    assert "Traceback" not in error
+    return seconds, error
 
 
 def test_ctrl_c_ends_within_a_second_and_can_be_resumed(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,22 @@ def test_it_learns_and_reports(capsys: pytest.CaptureFixture[str]) -> None:
     evaluation = trainer.evaluate()
     assert evaluation.probabilities.shape == (40, 4) and np.allclose(evaluation.probabilities.sum(axis=1), 1, atol=1e-5)
     assert evaluation.accuracy == history[-1]["held_out_accuracy"]
+
+
+def test_a_swallowed_interrupt_still_ends_it(monkeypatch: pytest.MonkeyPatch, hears_ctrl_c: None) -> None:
+    trainer, steps = make_trainer(), []
+    whole = trainer.step
+
+    def step(batch):
+        steps.append(len(batch[0]))
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in a finalizer
+            signal.raise_signal(signal.SIGINT)
+        return whole(batch)
+
+    monkeypatch.setattr(trainer, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(1)
+    assert len(steps) == 1
 
 
 def test_evaluation_changes_nothing() -> None:

@@ -24,6 +24,7 @@ from tinynet.nn import functional as F
 from tinynet.optim import Optimizer
 from tinynet.optim.lr_scheduler import LRScheduler
 from tinynet.utils.data import DataLoader
+from tinynet.utils.interrupts import interrupts_kept
 from tinynet.utils.progress import progress
 
 METADATA_KEY = "tinynet.training"
@@ -132,10 +133,11 @@ class FitLoop:
         if self.epoch == 0:
             self.save()
         images = len(self.train_loader.dataset)
-        with progress(total=epochs * images, initial=self.epoch * images, unit=" img", unit_scale=True) as bar:
+        bar = progress(total=epochs * images, initial=self.epoch * images, unit=" img", unit_scale=True)
+        with interrupts_kept() as check, bar:
             while self.epoch < epochs:
                 bar.set_description(f"epoch {self.epoch + 1}/{epochs}", refresh=False)
-                row = self._one_epoch(bar)
+                row = self._one_epoch(bar, check)
                 self._check_weights()
                 self.history.append(row)
                 self.save()
@@ -146,13 +148,14 @@ class FitLoop:
                     on_epoch(self)
         return self.history
 
-    def _one_epoch(self, bar: Any) -> Row:
+    def _one_epoch(self, bar: Any, check_interrupt: Callable[[], None]) -> Row:
         started = time.perf_counter()
         self.model.train()
         sums: dict[str, float] = {}
         seen = 0
         for number, batch in enumerate(self.train_loader):
             images, batch_sums = self._one_step(self.prepare(batch), number)
+            check_interrupt()
             for name, value in batch_sums.items():
                 sums[name] = sums.get(name, 0.0) + value
             seen += images

@@ -271,7 +271,7 @@ def test_without_pycocotools(monkeypatch):
     assert average_precision([one | {"scores": [0.5]}], [one])[1].tolist() == [1] * 10
 
 
-def test_an_interrupt_is_not_taken_for_a_recall(monkeypatch):
+def test_an_interrupt_is_not_taken_for_a_recall(monkeypatch, hears_ctrl_c):
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     whole = cocoeval.COCOeval.accumulate
 

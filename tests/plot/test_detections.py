@@ -130,7 +130,7 @@ def test_precision_recall(tmp_path: Path) -> None:
     names = [f"class {number}" for number in range(9)]
     figure = plot.precision_recall(dict.fromkeys(names, (recall, 1 - recall * 0.1)), "a title")
     lines = figure.axes[0].lines
-    looks = {(line.get_color(), str(line.get_linestyle())) for line in lines}
+    looks = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}
     assert len(lines) == len(looks) == 9 and all(name in texts(figure) for name in [*names, "a title"])
     written(figure, tmp_path / "pr.png")
     with pytest.raises(ValueError, match="no curve"):

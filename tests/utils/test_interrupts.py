@@ -10,6 +10,8 @@ import pytest
 
 from tinynet.utils.interrupts import interrupts_kept
 
+pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
+
 
 def swallow() -> None:
     with contextlib.suppress(KeyboardInterrupt):
@@ -22,6 +24,17 @@ def test_a_swallowed_interrupt_is_raised_at_the_end() -> None:
         swallow()
         reached.append("the end of the block")
     assert reached and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_swallowed_interrupt_is_raised_when_asked_for() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts_kept() as check:
+        check()
+        swallow()
+        reached.append("behind it")
+        check()
+        reached.append("too far")
+    assert reached == ["behind it"]
 
 
 def test_an_interrupt_leaves_the_block_at_once() -> None:

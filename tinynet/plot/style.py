@@ -28,9 +28,7 @@ INK = "#222222"
 MUTED = "#6B6B6B"
 FAINT = "#EFEFEF"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)  # of things side by side
-DASHES: tuple[Any, ...] = (
-    "-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (10, 3)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)),
-)  # fmt: skip
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (10, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MAP = "cividis"  # Nunez, Anderton, Renslow 2018: the same to all eyes, light to dark
 

@@ -5,25 +5,31 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
 @contextlib.contextmanager
-def interrupts_kept() -> Iterator[None]:
-    """A Ctrl-C inside of the block acts at once, as ever; if the block swallows it, it is raised when the block ends.
+def interrupts_kept() -> Iterator[Callable[[], None]]:
+    """A Ctrl-C inside of the block acts at once, as ever; if something swallows it, it is raised when the block ends.
 
-    For libraries with a bare `except:`. Outside of the main thread, which alone gets signals, and where SIGINT is
-    ignored, nothing is done.
+    A bare `except:` in a library swallows it, and so does Python itself where it comes up in a finalizer. Yields a
+    function to be called now and then, which raises it before the end. Outside of the main thread, which alone gets
+    signals, and where SIGINT is ignored, nothing is done.
 
     Raises:
         KeyboardInterrupt: at the end, if one came and did not leave the block.
     """
+    came = False
+
+    def check() -> None:
+        if came:
+            raise KeyboardInterrupt
+
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
+        yield check
         return
-    came = False
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal came
@@ -32,8 +38,7 @@ def interrupts_kept() -> Iterator[None]:
 
     signal.signal(signal.SIGINT, remember)
     try:
-        yield
+        yield check
     finally:
         signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
+    check()
