@@ -80,6 +80,8 @@ def _parser() -> Parser:
     _add_looks(commands)
     _add_bench(commands)
     _add_lessons(commands)
+    _add_grade(commands)
+    _add_assignment(commands)
     return parser
 
 
@@ -229,6 +231,57 @@ def _add_lessons(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--reproduce", metavar="N", type=_integer(1), help=full)
 
 
+def _add_grade(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "grade", "score submissions in a sandbox, with feedback", _run_grade)
+    parser.add_argument("assignment", help="its name, folder or source file")
+    parser.add_argument("submissions", help="folder of <student>.ipynb, <student>/<assignment>.ipynb, or one file")
+    parser.add_argument("--out", required=True, metavar="DIR", help="for scores.csv and the feedback")
+    parser.add_argument("--jobs", type=_integer(1), default=1, help="submissions at a time (default: 1)")
+    levels = "limits, user or namespaces: refuse to run with less (default: the strongest there is)"
+    parser.add_argument("--protection", choices=("limits", "user", "namespaces"), help=levels)
+    parser.add_argument("--timeout", type=_seconds, default=10.0, help="seconds for one call (default: 10)")
+    parser.add_argument("--total-timeout", type=_seconds, default=60.0, help="seconds for a submission (default: 60)")
+    parser.add_argument("--memory", type=_gigabytes, default=2.0, help="GB for a submission (default: 2)")
+    parser.add_argument("--seed", type=_integer(0), help="of the fresh inputs (default: DIR's earlier one, or new)")
+
+
+def _add_assignment(commands: argparse._SubParsersAction) -> None:
+    summary = "make, hand out, check and collect the course's assignments"
+    assignment = commands.add_parser("assignment", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    assignment.set_defaults(run=lambda options: assignment.print_help())
+    actions = assignment.add_subparsers(title="commands", metavar="command")
+
+    parser = _command(actions, "generate", "make the students' notebooks from their sources", _run_assignment)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as 02_convolution (default: all)")
+    _add_course(parser)
+
+    parser = _command(actions, "validate", "run a notebook and say which visible checks pass", _run_assignment)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="the notebook you want to hand in")
+
+    parser = _command(actions, "collect", "put what Canvas, Moodle or a folder holds into submitted/", _run_assignment)
+    parser.add_argument("name", metavar="NAME", help="of the assignment")
+    parser.add_argument("download", metavar="DOWNLOAD", help="a zip or a folder")
+    _add_course(parser)
+
+    parser = _command(actions, "release", "write the zip that students get, or Gradescope's", _run_assignment)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all assignments")
+    parser.add_argument("--out", required=True, metavar="ZIP", help="such as student.zip")
+    parser.add_argument("--gradescope", metavar="NAME", help="write the autograder of this assignment instead")
+    _add_course(parser)
+
+    parser = _command(actions, "marks", "fill scores into the CSV file of Canvas or Moodle", _run_assignment)
+    parser.add_argument("name", metavar="NAME", help="of the assignment")
+    parser.add_argument("worksheet", metavar="CSV", help="Canvas's exported gradebook, Moodle's grading worksheet")
+    parser.add_argument("--scores", required=True, metavar="CSV", help="of `tinynet grade` or `nbgrader export`")
+    parser.add_argument("--out", required=True, metavar="CSV", help="the file to import there")
+    parser.add_argument("--column", help="of the marks (default: the one that names the assignment, or Grade)")
+
+
+def _add_course(parser: argparse.ArgumentParser) -> None:
+    where = "folder with source/ (default: here, lessons/assignments, or the clone's)"
+    parser.add_argument("--course", metavar="DIR", help=where)
+
+
 def _command(
     commands: argparse._SubParsersAction, name: str, summary: str, run: Callable[[argparse.Namespace], int | None]
 ) -> argparse.ArgumentParser:
@@ -275,6 +328,16 @@ def _seconds(text: str) -> float:
         value = 0.0
     if not 0 < value <= 3600:
         raise argparse.ArgumentTypeError(f"needs seconds between 0 and 3600, got {text!r}")
+    return value
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.25 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"needs GB between 0.25 and 1024, got {text!r}")
     return value
 
 
@@ -329,7 +392,19 @@ def _run_bench(options: argparse.Namespace) -> int | None:
     return COMMANDS[options.command](options)
 
 
+def _run_grade(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.grade import run
+
+    return run(options)
+
+
 def _run_lessons(options: argparse.Namespace) -> int | None:
     from tinynet.cli.lessons import run
 
     return run(options)
+
+
+def _run_assignment(options: argparse.Namespace) -> int | None:
+    from tinynet.cli.assignment import COMMANDS
+
+    return COMMANDS[options.command](options)
