@@ -15,6 +15,7 @@ import pytest
 
 from tests.grading import small
 from tests.grading.test_hostile import ALLOWED, ATTACKS
+from tests.test_cli import hear_ctrl_c
 from tinynet.cli import main
 from tinynet.grading.sandbox import SandboxError
 
@@ -125,7 +126,9 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(course: Path, capsys: pyte
     command = [sys.executable, "-m", "tinynet", "grade", "source/small", "submissions", "--out", "out"]
     command += ["--timeout", "60"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    grader = subprocess.Popen(command, cwd=course, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    grader = subprocess.Popen(
+        command, cwd=course, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c
+    )
     deadline = time.monotonic() + 60
     while not (course / "out" / "carl" / "grading.json").exists():
         assert time.monotonic() < deadline

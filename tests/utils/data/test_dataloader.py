@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import tinynet
+from tests.test_cli import hear_ctrl_c
 from tinynet.random import Generator
 from tinynet.utils.data import (
     DataLoader,
@@ -425,7 +426,7 @@ def alive(pid):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a process group")
 def test_ctrl_c_ends_everything_without_a_traceback_from_the_workers():
-    process = run(SLOW, start_new_session=True)
+    process = run(SLOW, start_new_session=True, preexec_fn=hear_ctrl_c)
     pids = [int(pid) for pid in process.stdout.readline().split()]
     time.sleep(0.5)
     start = time.monotonic()
