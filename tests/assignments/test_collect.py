@@ -66,7 +66,7 @@ LAYOUTS = {
         ["Jane_Doe_371", "Participant_372"],
     ),
     "a folder for each": (
-        {"jane/01_toy.ipynb": notebook(RIGHT), "joe, jr/work/Untitled.ipynb": notebook(RIGHT, assignment=None)},
+        {"jane/01_toy.ipynb": notebook(RIGHT), "joe, jr/homework/Untitled.ipynb": notebook(RIGHT, assignment=None)},
         ["jane", "joe_jr"],
     ),
     "around all a folder": (

@@ -21,3 +21,9 @@ class Wrong(NamedTuple):
     loses: tuple[str, ...]
     says: str
     code: str
+
+
+def changed(code: str, old: str, new: str) -> str:
+    """The right code with one mistake in it."""
+    assert code.count(old) == 1, old
+    return code.replace(old, new)

@@ -1,14 +1,7 @@
 """Plausible wrong answers to assignment 1, the tests that each one loses, and a word that its feedback must say."""
 
 from tests.assignments.sources import solutions
-from tests.assignments.wrong import Wrong
-
-
-def changed(code: str, old: str, new: str) -> str:
-    """The right code with one mistake in it."""
-    assert code.count(old) == 1, old
-    return code.replace(old, new)
-
+from tests.assignments.wrong import Wrong, changed
 
 RIGHT = solutions("01_tape")
 UNBROADCAST, TENSOR, ORDER, SWEEP = (RIGHT[name] for name in ("unbroadcast", "tensor", "backward_order", "sweep"))

@@ -1,14 +1,7 @@
 """Plausible wrong answers to assignment 3, the tests that each one loses, and a word that its feedback must say."""
 
 from tests.assignments.sources import solutions
-from tests.assignments.wrong import Wrong
-
-
-def changed(code: str, old: str, new: str) -> str:
-    """The right code with one mistake in it."""
-    assert code.count(old) == 1, old
-    return code.replace(old, new)
-
+from tests.assignments.wrong import Wrong, changed
 
 RIGHT = solutions("03_batch_norm")
 TRAIN, UPDATE, EVAL = (RIGHT[name] for name in ("batch_norm_train", "update_running", "batch_norm_eval"))

@@ -1,5 +1,7 @@
 """Plausible wrong answers to the exercises of lesson 3, with words that the check must say."""
 
+from tests.assignments.wrong import changed
+
 IM2COL = '''
 def im2col(x, kernel, stride, padding, dilation):
     images, channels, height, width = x.shape
@@ -41,12 +43,6 @@ def convolution_backward(grad, x, weight, settings):
     grad_columns = weight.reshape(len(weight), -1).T @ g
     return col2im(grad_columns, x.shape, kernel, *settings), grad_weight
 '''
-
-
-def changed(code: str, old: str, new: str) -> str:
-    """The right code with one mistake in it."""
-    assert code.count(old) == 1, old
-    return code.replace(old, new)
 
 
 LOOPS = '''
