@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -113,6 +114,22 @@ def test_resuming_ends_with_the_same_bits(
     assert history(straight) == history(stopped)
     code, out, _ = run(["train", "--resume", "runs/stopped/checkpoint.safetensors"], capsys)
     assert code == 0 and "after epoch 2 of 2" in out
+
+
+def test_ctrl_c_that_a_library_swallows_before_the_training_ends_it(
+    small: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, hears_ctrl_c: None
+) -> None:
+    build = train_command.build
+
+    def swallowing(config, folder):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return build(config, folder)
+
+    monkeypatch.setattr(train_command, "build", swallowing)
+    code, out, error = run([*small, "--name", "swallowed"], capsys)
+    assert code == 130 and "epoch 1/" not in out
+    assert "holds epoch 0; go on with `tinynet train --resume" in error and error.count("\n") == 1
 
 
 def test_resume_keeps_the_runs_options(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,6 +77,14 @@ def test_scaling(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert "off a straight line" in out and "image area, pixels" in out and is_picture("runs/bench/scaling.png")
 
 
+def test_scaling_model(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alternate, "TURN", 0.01)
+    code, out, error = run(["bench", "--scaling-model", "--link", "0.1", "20", *SMALL[1:]], capsys)
+    assert code == 0, error
+    assert "0.1 Gbit/s, 20 µs" in out and "1.1 MB of gradient" in out and "communication dominates" in out
+    assert is_picture("runs/bench/scaling_model.png")
+
+
 @pytest.mark.torch
 def test_small(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, error = run(["bench", "--small", "--seconds", "0.1", "--threads", "1"], capsys)
@@ -110,6 +118,7 @@ def test_rivals(capsys: pytest.CaptureFixture[str]) -> None:
 def test_mistakes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "did you mean resnet50" in refused(["bench", "--model", "resnet51"], capsys)
     assert "75x91" in refused(["bench", "--size", "big"], capsys)
+    assert "--link belongs to --scaling-model" in refused(["bench", "--link", "1", "1"], capsys)
     assert "choose one of --scaling and --small" in refused(["bench", "--scaling", "--small"], capsys)
     assert "seconds between 0 and 3600" in refused(["bench", "--seconds", "-1"], capsys)
     assert "at least 1" in refused(["bench", "--threads", "0"], capsys)

@@ -15,10 +15,10 @@ FLOORS = {
     "tape": 1,
     "ops": 2,
     "tensor": 3,
-    "random": 4, "factories": 4, "functions": 4,
+    "random": 4, "factories": 4, "functions": 4, "distributed": 4,
     "utils": 5, "autograd": 6, "nn": 6, "optim": 6,
     "tinynet": 7,  # the package itself: floors 0 to 6 under torch's names
-    "models": 8, "data": 8, "checkpoint": 8, "fusion": 8, "detection": 8,
+    "models": 8, "data": 8, "checkpoint": 8, "fusion": 8, "detection": 8, "ranks": 8,
     "training": 9, "detecting": 9, "lesson": 9, "inspect": 9, "plot": 9, "bench": 9, "grading": 9,
     "cli": 10,
     "__main__": 11,

@@ -36,7 +36,7 @@ from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .tensor import Size, Tensor, device
 
-from . import autograd, nn, optim, utils  # isort: skip  (floor 4 needs the tensor)
+from . import autograd, distributed, nn, optim, utils  # isort: skip  (floor 4 needs the tensor)
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # isort: skip
 
 __version__ = "0.1.0"

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinynet
-from tinynet import Tensor, nn
+from tinynet import Tensor, nn, ranks
 from tinynet.checkpoint import load_safetensors, save_safetensors
 from tinynet.data.transforms import Transform
+from tinynet.distributed.group import alone
 from tinynet.errors import CheckpointError, TinynetError
 from tinynet.nn import functional as F
+from tinynet.nn.parallel import DistributedDataParallel
 from tinynet.optim import Optimizer
 from tinynet.optim.lr_scheduler import LRScheduler
 from tinynet.utils.data import DataLoader
@@ -67,6 +69,9 @@ class FitLoop:
 
     `history` has one row per finished epoch, with `columns`; the training loss and the like are means over the
     epoch while the weights still change.
+
+    In a process group of several ranks each computes a part of every batch, gradients are averaged, and the model's
+    batch norms become `SyncBatchNorm`s, so that all ranks together do what one rank would. The first rank writes.
     """
 
     columns: tuple[str, ...] = ("epoch", "loss", "learning_rate", "seconds")
@@ -90,6 +95,13 @@ class FitLoop:
         self.checkpoint = checkpoint
         self.config = dict(config or {})
         self.history: list[Row] = []
+        self.go_on = ""  # the command that resumes, for whom an interruption or a dead rank is told
+        self.parallel: DistributedDataParallel | None = None
+        if ranks.count() > 1:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            self.train_loader = ranks.shared(train_loader)
+            # Its hooks average the gradients; it is not called, as detectors have a `loss` beside `forward`.
+            self.parallel = DistributedDataParallel(self.model, find_unused_parameters=True)
 
     # What a subclass says
 
@@ -123,13 +135,15 @@ class FitLoop:
     def fit(self, epochs: int, on_epoch: Callable[[Any], None] | None = None) -> list[Row]:
         """Trains until `epochs` epochs are finished in all, and returns the history.
 
-        A line per epoch goes to stdout, a progress bar to stderr; `on_epoch` is called after each epoch,
-        when its checkpoint is safe. Ctrl-C passes through at once: the last epoch's checkpoint is on the disk.
+        A line per epoch goes to stdout, a progress bar to stderr; `on_epoch` is called (on the first rank) after
+        each epoch, when its checkpoint is safe. Ctrl-C passes through at once: the last epoch's checkpoint is on the
+        disk.
 
         Raises:
             DivergedError: NaN or infinity; the checkpoint is that of the last good epoch.
             OSError: the checkpoint cannot be written.
         """
+        ranks.same_random_numbers(self.train_loader.generator)
         if self.epoch == 0:
             self.save()
         images = len(self.train_loader.dataset)
@@ -141,6 +155,8 @@ class FitLoop:
                 self._check_weights()
                 self.history.append(row)
                 self.save()
+                if not ranks.first():
+                    continue
                 number = f"{row['epoch']:{len(str(epochs))}}/{epochs}"
                 line = f"epoch {number}   loss {row['loss']:.4f}   {self.described(row)}   {row['seconds']:.1f} s"
                 bar.write(line)
@@ -153,15 +169,18 @@ class FitLoop:
         self.model.train()
         sums: dict[str, float] = {}
         seen = 0
-        for number, batch in enumerate(self.train_loader):
-            images, batch_sums = self._one_step(self.prepare(batch), number)
-            check_interrupt()
-            for name, value in batch_sums.items():
-                sums[name] = sums.get(name, 0.0) + value
-            seen += images
-            bar.set_postfix(self.shown({name: value / seen for name, value in sums.items()}), refresh=False)
-            bar.update(images)
-        values = {name: value / seen for name, value in sums.items()}
+        batches = ranks.started(self.train_loader)
+        with ranks.own_random_numbers(self.epoch):
+            for number, batch in enumerate(batches):
+                images, batch_sums = self._one_step(self.prepare(batch), number)
+                check_interrupt()
+                for name, value in batch_sums.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                seen += images
+                bar.set_postfix(self.shown({name: value / seen for name, value in sums.items()}), refresh=False)
+                bar.update(self._of_all_ranks(images, number))
+        over_ranks = ranks.totals({**sums, "images": seen})
+        values = {name: over_ranks[name] / over_ranks["images"] for name in sums}
         values |= {"epoch": self.epoch + 1, "learning_rate": self.scheduler.get_last_lr()[0]}
         values |= self.measure()
         values["seconds"] = time.perf_counter() - started
@@ -175,13 +194,19 @@ class FitLoop:
         if not np.isfinite(value):
             raise DivergedError(f"the loss is {value} in {where}: {self._blame(batch)}{self._advice()}")
         self.optimizer.zero_grad()
-        step.loss.backward()
+        # The ranks' gradients are averaged: parts of unequal size count by their images.
+        weight = step.images * ranks.count() / self._of_all_ranks(step.images, number)
+        (step.loss if weight == 1 else step.loss * weight).backward()
         self._check_gradients(where)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
         return step.images, {"loss": value * step.images, **step.sums}
+
+    def _of_all_ranks(self, images: int, number: int) -> int:
+        """How many images the batch has on all ranks together."""
+        return images if self.parallel is None else max(ranks.batch_sizes(self.train_loader)[number], ranks.count())
 
     # Numbers that break
 
@@ -200,8 +225,13 @@ class FitLoop:
         if broken:
             layer = next(name for name, module in self.model.named_modules() if not list(module.children()))
             return f"image {broken[0]} of the batch is not finite before the first layer, {layer}"
-        if name := _first_broken_layer(self.model, lambda: self.step(batch)):
+        with alone():
+            name = _first_broken_layer(self.model, lambda: self.step(batch))
+        if name:
             return f"layer {name} is the first whose output is not finite"
+        if self.parallel is not None:
+            time.sleep(1)  # the rank where it comes from shall be the one that says so
+            return "every layer's output is finite for this rank's images, but not for another's"
         return "every layer's output is finite, but the loss is not"
 
     def _check_weights(self) -> None:
@@ -219,9 +249,19 @@ class FitLoop:
     # Checkpoints
 
     def save(self) -> None:
-        """Writes the checkpoint, all or nothing; without a path it does nothing. Raises OSError."""
+        """The first rank writes the checkpoint, all or nothing; without a path it does nothing. Raises OSError."""
         if self.checkpoint is None:
             return
+        if ranks.first():
+            self._write(self.checkpoint)
+        ranks.leave_words(self.saved())
+
+    def saved(self) -> str:
+        """What the checkpoint holds and, if `go_on` says so, how to go on with it."""
+        go_on = f"; go on with {self.go_on}" if self.go_on else ""
+        return f"{self.checkpoint} holds epoch {self.epoch}{go_on}"
+
+    def _write(self, path: str | os.PathLike[str]) -> None:
         state = self.optimizer.state_dict()
         tensors: dict[str, Any] = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         plain: dict[str, dict[str, Any]] = {}
@@ -241,7 +281,7 @@ class FitLoop:
             "optimizer": {"state": plain, "param_groups": state["param_groups"]},
             "scheduler": self.scheduler.state_dict(),
         }
-        save_safetensors(tensors, self.checkpoint, {METADATA_KEY: json.dumps(record)})
+        save_safetensors(tensors, path, {METADATA_KEY: json.dumps(record)})
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Continues from a checkpoint: model, optimizer, schedule, generators and history.
@@ -325,14 +365,18 @@ class Trainer(FitLoop):
         return f"accuracy {row['accuracy']:6.2%}   held out {row['held_out_accuracy']:6.2%}"
 
     def evaluate(self) -> Evaluation:
-        """Loss, accuracy and class probabilities on the held-out images, in evaluation mode."""
+        """Loss, accuracy and class probabilities on the held-out images, in evaluation mode, split over the ranks."""
         self.model.eval()
+        loader = self.held_out_loader if self.parallel is None else ranks.shared(self.held_out_loader)
         logits, labels = [], []
         with tinynet.no_grad():
-            for images, targets in self.held_out_loader:
+            for images, targets in loader:
                 logits.append(self.model(images))
                 labels.append(targets)
-            all_logits, all_labels = tinynet.cat(logits), tinynet.cat(labels)
+            if self.parallel is None:
+                all_logits, all_labels = tinynet.cat(logits), tinynet.cat(labels)
+            else:
+                all_logits, all_labels = (ranks.joined(each, ranks.batch_sizes(loader)) for each in (logits, labels))
             loss = F.cross_entropy(all_logits, all_labels).item()
             probabilities = F.softmax(all_logits, dim=1).numpy()
         targets = all_labels.numpy()

@@ -1,4 +1,4 @@
-"""What the lessons promise holds in what is stored of them, on every seed: digits, degradation, detectors."""
+"""What the lessons promise holds in what is stored of them, on every seed: digits, degradation, detectors, cells."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def runs_by_design(lesson: str) -> dict[str, dict[int, dict[str, float]]]:
 
 def test_the_detectors_were_trained_with_three_seeds_each() -> None:
     wanted = {"image-pyramid", "c4", "c5", "hierarchy", "fpn", "fpn-no-lateral", "fpn-no-top-down"}
-    designs = runs_by_design("12_detecting")
-    assert wanted <= set(designs) and all(tuple(sorted(runs)) == SEEDS for runs in designs.values())
+    scenes, cells = runs_by_design("12_detecting"), runs_by_design("13_blood_cells")
+    assert wanted <= set(scenes) and set(cells) == {"fpn", "c4", "c5"}
+    assert all(tuple(sorted(runs)) == SEEDS for runs in (*scenes.values(), *cells.values()))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -46,6 +47,16 @@ def test_lesson_12_shows_what_each_design_is_worth(seed: int) -> None:
     assert runs["fpn-no-lateral"]["AP"] <= fpn["AP"] - 0.15
     assert images["AP"] >= 0.65
     assert images["milliseconds"] >= 3 * fpn["milliseconds"] and images["megabytes"] >= 8 * fpn["megabytes"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lesson_13_finds_platelets_with_the_pyramid_alone(seed: int) -> None:
+    runs = {design: seeds[seed] for design, seeds in runs_by_design("13_blood_cells").items()}
+    fpn, c4, c5 = runs["fpn"], runs["c4"], runs["c5"]
+    assert fpn["AP"] >= 0.52 and fpn["AP50"] >= 0.85 and fpn["AP50 Platelets"] >= 0.84
+    assert fpn["AP50 WBC"] >= 0.93 and fpn["AP50 RBC"] >= 0.73
+    assert fpn["AP"] - c4["AP"] >= 0.08 and fpn["AP50 Platelets"] - c4["AP50 Platelets"] >= 0.45
+    assert c5["AP50 Platelets"] <= 0.10
 
 
 def test_lesson_6_reads_98_of_100_digits() -> None:

@@ -37,6 +37,28 @@ def test_a_swallowed_interrupt_is_raised_when_asked_for() -> None:
     assert reached == ["behind it"]
 
 
+def test_a_block_inside_of_another_knows_what_the_outer_one_has_heard() -> None:
+    before, reached = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        swallow()
+        with interrupts_kept() as check:
+            reached.append("inside")
+            check()
+            reached.append("too far")
+    assert reached == ["inside"] and signal.getsignal(signal.SIGINT) is before
+    with interrupts_kept() as check:  # and later ones do not
+        check()
+
+
+def test_what_is_swallowed_in_an_inner_block_is_raised_at_its_end() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts_kept():
+        with interrupts_kept():
+            swallow()
+        reached.append("too far")
+    assert not reached
+
+
 def test_an_interrupt_leaves_the_block_at_once() -> None:
     before, reached = signal.getsignal(signal.SIGINT), []
     with pytest.raises(KeyboardInterrupt), interrupts_kept():

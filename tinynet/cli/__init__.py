@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import tinynet
+from tinynet import distributed
+from tinynet.distributed.failures import INTERRUPTED, abort
+from tinynet.distributed.group import default_group
 from tinynet.errors import DataError, TinynetError
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+from tinynet.utils.interrupts import interrupts_kept
 
 
 class UsageError(Exception):
@@ -37,18 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     atexit.register(gc.freeze)
     try:
         options = _parser().parse_args(arguments)
-        return options.run(options) or 0
+        with interrupts_kept():
+            return options.run(options) or 0
     except KeyboardInterrupt as interrupt:
-        _complain(str(interrupt) or "interrupted")
+        _complain(str(interrupt) or "interrupted", INTERRUPTED)
         return INTERRUPTED
     except Exception as error:
         if debug and not isinstance(error, UsageError):
             raise
-        _complain(_text_of(error))
+        _complain(_text_of(error), 1)
         return 1
 
 
-def _complain(message: str) -> None:
+def _complain(message: str, code: int) -> None:
+    """The line on stderr; one of several ranks ends the others too, which would wait for it."""
+    if distributed.is_initialized() and distributed.get_world_size() > 1:
+        abort(default_group(), message, code)
     print(f"tinynet: {message}", file=sys.stderr)
 
 
@@ -211,6 +217,8 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--against", nargs="+", choices=("torch", "onnxruntime"), default=[], help="taking turns with")
     parser.add_argument("--layers", action="store_true", help="also time and memory layer by layer")
     parser.add_argument("--scaling", action="store_true", help="time against batch, image size, depth and threads")
+    parser.add_argument("--scaling-model", action="store_true", help="a training step on many ranks, planned on paper")
+    parser.add_argument("--link", nargs=2, type=_positive, metavar=("GBIT/S", "µS"), help="of --scaling-model")
     parser.add_argument("--small", action="store_true", help="1,000 additions of small tensors, against torch")
     parser.add_argument("--targets", action="store_true", help="the rows of the README's table, with their limits")
     parser.add_argument("--threads", type=_integer(1), help="threads of every side (default: all cores)")
@@ -318,6 +326,13 @@ def _rate(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"needs a finite number of at least 0, got {text!r}")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _rate(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"needs a number above 0, got {text!r}")
     return value
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import tinynet
 from tinynet import plot
-from tinynet.bench import chart, machine, scaling, table, targets, works
+from tinynet.bench import chart, machine, ring, scaling, table, targets, works
 from tinynet.bench.alternate import Comparison, Worker, compare, require
 from tinynet.bench.machine import Speed
 from tinynet.bench.warmup import warmup
@@ -21,15 +21,18 @@ from tinynet.utils.progress import progress
 
 FOLDER = "runs/bench"
 BATCHES, CIFAR_BATCH = (1, 8), 128
+PLAN_HEAD = ("ranks", "all-reduce ms", "step ms", "hidden ms", "share", "images/s", "efficiency")
 
 Asked = list[tuple[Work, Sequence[Side]]]
 
 
 def run_bench(options: argparse.Namespace) -> int:
     """Measures what was asked for, prints a table, and writes CSV and pictures."""
-    chosen = [name for name in ("scaling", "small", "targets") if getattr(options, name)]
+    chosen = [name for name in ("scaling", "scaling_model", "small", "targets") if getattr(options, name)]
     if len(chosen) > 1:
-        raise TinynetError(f"bench: choose one of --{' and --'.join(chosen)}")
+        raise TinynetError(f"bench: choose one of --{' and --'.join(name.replace('_', '-') for name in chosen)}")
+    if options.link and "scaling_model" not in chosen:
+        raise TinynetError("bench: --link belongs to --scaling-model")
     for engine in options.against:
         require(engine)
     prepare, run = MODES[chosen[0] if chosen else ""]
@@ -213,6 +216,46 @@ def _scaling(options: argparse.Namespace, asked: Asked, threads: int, out: Path)
     print(f"  {out / 'scaling.png'}  the picture")
 
 
+def _asked_scaling_model(options: argparse.Namespace) -> Asked:
+    """A training step of the first model."""
+    name = options.model[0]
+    batch = options.batch[0] if options.batch else CIFAR_BATCH if name.startswith("cifar") else BATCHES[-1]
+    return [(Work(name, TRAINING, batch, _size(options, name)), [Side(TINYNET, EAGER)])]
+
+
+def _scaling_model(options: argparse.Namespace, asked: Asked, threads: int, out: Path) -> None:
+    work, sides = asked[0]
+    with progress(desc="scaling model", bar_format="{desc}: {elapsed}{postfix}") as bar:
+        measured = compare(work, sides, threads=threads, seconds=options.seconds, tell=bar.set_postfix_str)
+    seconds = measured.sides[0].median
+    size = sum(4 * parameter.numel() for parameter in parity.build(work.model, "bench").parameters())
+    links = [ring.Link(*options.link)] if options.link else ring.LINKS
+    plans = [ring.Plan(seconds, work.batch, size, link) for link in links]
+    print(f"\n{work.name}, one rank: {table.milliseconds(seconds)} ms a step, {size / 1e6:.1f} MB of gradient")
+    for plan in plans:
+        rows: list[tuple[str, ...]] = [PLAN_HEAD]
+        for ranks in ring.RANKS:
+            times = (plan.all_reduce(ranks), plan.step(ranks, hidden=False), plan.step(ranks))
+            speed = f"{plan.images_per_second(ranks):.1f}"
+            ratios = (f"{plan.share(ranks):.0%}", speed, f"{plan.efficiency(ranks):.0%}")
+            rows.append((str(ranks), *map(table.milliseconds, times), *ratios))
+        print(f"\n{plan.link.name}\n{table.aligned(rows, left=0)}")
+        print(f"backward hides it all up to {_before(plan.shows)}; communication dominates {_from(plan.dominates)}")
+    print("\nshare: communication's part of a step that hides nothing (step ms). A ring all-reduce, on paper.")
+    curves = {plan.link.name: (ring.RANKS, [plan.efficiency(n) for n in ring.RANKS]) for plan in plans}
+    picture = plot.lines(curves, x="ranks", y="efficiency", log="x", title=f"{work.name}, planned from one rank")
+    plot.save(picture, out / "scaling_model.png")
+    print(f"  {out / 'scaling_model.png'}  efficiency against ranks")
+
+
+def _before(ranks: int | None) -> str:
+    return "any number of ranks" if ranks is None else f"{ranks - 1:,} rank{'s' if ranks > 2 else ''}"
+
+
+def _from(ranks: int | None) -> str:
+    return "nowhere below a million ranks" if ranks is None else f"from {ranks:,} ranks on"
+
+
 def _note(threads: int) -> str:
     return f"{machine.processor()}, {threads} thread{'s' if threads > 1 else ''}, tinynet {tinynet.__version__}"
 
@@ -233,6 +276,7 @@ def run_warmup(options: argparse.Namespace) -> int:
 
 MODES: dict[str, tuple[Callable[[Any], Asked], Callable[[Any, Asked, int, Path], None]]] = {
     "": (_asked_works, _works), "small": (_asked_small, _works), "scaling": (_asked_scaling, _scaling),
+    "scaling_model": (_asked_scaling_model, _scaling_model),
     "targets": (_asked_targets, _targets),
 }  # fmt: skip
 COMMANDS: dict[str, Callable[[Any], int]] = {"bench": run_bench, "warmup": run_warmup}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import tinynet
-from tinynet import detecting, from_numpy, plot, training
+from tinynet import detecting, from_numpy, plot, ranks, training
 from tinynet.cli.detect import (
     METRICS,
     chosen_design,
@@ -21,10 +21,9 @@ from tinynet.cli.detect import (
     headline,
     open_data,
     require_pycocotools,
-    resumable,
     use_threads,
 )
-from tinynet.cli.runs import CHECKPOINT, METRICS_FILE, WEIGHTS, list_files, read_metrics
+from tinynet.cli.runs import CHECKPOINT, METRICS_FILE, WEIGHTS, list_files, read_metrics, resumable
 from tinynet.data.detection import DetectionDataset
 from tinynet.detecting.measuring import Cost, measure
 from tinynet.detection.designs import DESIGNS
@@ -38,6 +37,7 @@ Results = dict[str, list[dict[str, Any]]]  # by design, the metrics of each seed
 
 def run(options: argparse.Namespace) -> int:
     """Trains what is missing, measures all and writes the table and the picture."""
+    ranks.join()
     require_pycocotools()
     use_threads(options)
     name = options.data or "scenes"
@@ -48,11 +48,15 @@ def run(options: argparse.Namespace) -> int:
         for seed in range(options.seeds)
         for design in designs
     }
-    missing = [config for config in configs.values() if not is_finished(folder_of(out, config), config)]
+    missing = ranks.from_first(
+        lambda: [config for config in configs.values() if not is_finished(folder_of(out, config), config)]
+    )
     splits = open_data(name, options.limit, options.skip_bad)
     if missing and not options.measure_only:
         print(f"{len(missing)} of {len(configs)} trainings to do; Ctrl-C stops, the same command goes on", flush=True)
         train_all(missing, splits, out)
+    if not ranks.first():
+        return 0
     results = {
         design: [read_metrics(folder_of(out, config)) for (each, _), config in configs.items()
                  if each == design and is_finished(folder_of(out, config), config)]
@@ -92,10 +96,10 @@ def train_all(configs: Sequence[Mapping[str, Any]], splits: detecting.Splits, ou
         folder = folder_of(out, config)
         folder.mkdir(parents=True, exist_ok=True)
         trainer = detecting.build_trainer(config, splits, folder / CHECKPOINT)
-        if (folder / CHECKPOINT).exists():
+        if ranks.from_first((folder / CHECKPOINT).exists):
             trainer.resume(folder / CHECKPOINT)
         print(f"\n[{number}/{len(configs)}] {headline(config, trainer, splits)}", flush=True)
-        with resumable(trainer, folder, "the same command"):
+        with resumable(trainer, "the same command"):
             fit(trainer, folder)
             finish(trainer, splits.test, folder)
 

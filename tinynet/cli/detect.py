@@ -6,15 +6,14 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tinynet
-from tinynet import detecting, kernels, plot
+from tinynet import detecting, kernels, plot, ranks
 from tinynet.cli.runs import (
     CHECKPOINT,
     METRICS_FILE,
@@ -22,6 +21,7 @@ from tinynet.cli.runs import (
     checkpoint_path,
     list_files,
     new_folder,
+    resumable,
     resumed_run,
     write_history,
     write_metrics,
@@ -44,6 +44,7 @@ METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 def run_train(options: argparse.Namespace) -> int:
     """Trains or resumes, then writes the results. Raises what went wrong; KeyboardInterrupt says how to go on."""
+    ranks.join()
     require_pycocotools()
     use_threads(options)
     needed = detecting.new_config("fpn", "scenes")
@@ -63,10 +64,11 @@ def run_train(options: argparse.Namespace) -> int:
         trainer.resume(checkpoint_path(options.resume))
         print(f"resuming {folder} after epoch {trainer.epoch} of {config['epochs']}")
     print(headline(config, trainer, splits), flush=True)
-    with resumable(trainer, folder, f"`tinynet detect train --resume {folder}`"):
+    with resumable(trainer, ranks.command(f"tinynet detect train --resume {folder}")):
         fit(trainer, folder)
         files = finish(trainer, splits.test, folder)
-    list_files(folder, files)
+    if files:
+        list_files(folder, files)
     return 0
 
 
@@ -104,24 +106,12 @@ def open_data(name: str, limit: int | None, skip_bad: bool) -> Splits:
 def headline(config: Mapping[str, Any], trainer: DetectionTrainer, splits: Splits) -> str:
     """What is trained on what."""
     parameters = sum(p.numel() for p in trainer.model.parameters())
-    threads = tinynet.get_num_threads()
     classes = ", ".join(splits.train.classes)
     return (
         f"{DESIGNS[config['design']].title} ({parameters:,} parameters) on {config['data']} ({len(splits.train):,} "
         f"images, {classes}), seed {config['seed']}, {kernels.current_backend()} kernels, "
-        f"{threads} thread{'s' if threads > 1 else ''}"
+        f"{ranks.described()}"
     )
-
-
-@contextmanager
-def resumable(trainer: DetectionTrainer, folder: Path, go_on: str) -> Iterator[None]:
-    """A KeyboardInterrupt from inside of the block says what is saved, and to go on with `go_on`."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        path = folder / CHECKPOINT
-        saved = f"{path} holds epoch {trainer.epoch}; go on with {go_on}"
-        raise KeyboardInterrupt(f"interrupted; {saved}" if path.exists() else "interrupted") from None
 
 
 def fit(trainer: DetectionTrainer, folder: Path) -> None:
@@ -132,12 +122,14 @@ def fit(trainer: DetectionTrainer, folder: Path) -> None:
 def finish(trainer: DetectionTrainer, test: DetectionDataset, folder: Path) -> dict[str, str]:
     """Measures and prints AP on the test images, writes weights, history, pictures and metrics; what is in each file.
 
-    The metrics come last: where they are, all is.
+    The metrics come last: where they are, all is. All ranks measure, the first one writes.
     """
     model, config = trainer.model, trainer.config
     started = time.perf_counter()
     found = detecting.detect_all(model, test)
     seconds = time.perf_counter() - started
+    if not ranks.first():
+        return {}
     measured = detecting.average_precision_of(found, test)
     metrics = measured.compute()
     trained = sum(row["seconds"] - row["evaluation_seconds"] for row in trainer.history)
@@ -217,6 +209,7 @@ def feature_picture(model: PyramidDetector, pixels: Any, title: str) -> Any:
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Prints the average precision of a trained detector."""
+    ranks.join()
     require_pycocotools()
     use_threads(options)
     model, config = detecting.open_detector(options.checkpoint)

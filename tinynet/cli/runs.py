@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinynet import training
+from tinynet import ranks, training
 from tinynet.errors import CheckpointError, DataError
 from tinynet.utils.atomic import atomic_write
 
@@ -23,8 +24,12 @@ METRICS_FILE = "metrics.json"
 def new_folder(out: Path, name: str | None, usual: str) -> Path:
     """A fresh run's folder below `out`, made: the `name` that the user gave, else `usual`, `usual`-2, ...
 
-    Raises DataError if the user's own name is taken.
+    The first rank makes it for all. Raises DataError if the user's own name is taken.
     """
+    return ranks.from_first(lambda: _made(out, name, usual))
+
+
+def _made(out: Path, name: str | None, usual: str) -> Path:
     folder = out / (name or usual)
     if (folder / CHECKPOINT).exists():
         if name:
@@ -60,6 +65,20 @@ def resumed_run(
             option = "--" + name.replace("_", "-")
             raise DataError(f"{option} {given} is not the run's {value}: --resume keeps the options; start a new run")
     return config, path.parent
+
+
+@contextlib.contextmanager
+def resumable(trainer: training.FitLoop, command: str) -> Iterator[None]:
+    """A KeyboardInterrupt from inside of the block says what is saved, and to go on with `command`.
+
+    So does what is said if one of several ranks is killed.
+    """
+    trainer.go_on = command
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = trainer.checkpoint is not None and Path(trainer.checkpoint).exists()
+        raise KeyboardInterrupt(f"interrupted; {trainer.saved()}" if kept else "interrupted") from None
 
 
 def write_history(history: list[training.Row], path: Path) -> None:

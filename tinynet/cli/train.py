@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import tinynet
-from tinynet import checkpoint, data, kernels, models, nn, optim, plot, training
-from tinynet.cli.runs import CHECKPOINT, WEIGHTS, checkpoint_path, list_files, new_folder, resumed_run, write_history
+from tinynet import checkpoint, data, kernels, models, nn, optim, plot, ranks, training
+from tinynet.cli.runs import (
+    CHECKPOINT,
+    WEIGHTS,
+    checkpoint_path,
+    list_files,
+    new_folder,
+    resumable,
+    resumed_run,
+    write_history,
+)
 from tinynet.errors import DataError
 from tinynet.utils.atomic import atomic_write
 from tinynet.utils.data import DataLoader
@@ -42,6 +51,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 def run(options: argparse.Namespace) -> int:
     """Trains or resumes, then writes the results. Raises what went wrong; KeyboardInterrupt says how to go on."""
+    ranks.join()
     if options.backend is not None:
         kernels.set_backend(options.backend)
     if options.threads is not None:
@@ -53,12 +63,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"resuming {folder} after epoch {trainer.epoch} of {config['epochs']}")
     print(_headline(config, trainer), flush=True)
     started = time.perf_counter()
-    try:
+    with resumable(trainer, ranks.command(f"tinynet train --resume {folder}")):
         trainer.fit(config["epochs"], on_epoch=lambda t: write_history(t.history, folder / "history.csv"))
-    except KeyboardInterrupt:
-        path = folder / CHECKPOINT
-        saved = f"{path} holds epoch {trainer.epoch}; go on with `tinynet train --resume {folder}`"
-        raise KeyboardInterrupt(f"interrupted; {saved}" if path.exists() else "interrupted") from None
     finish(config, trainer, folder, time.perf_counter() - started)
     return 0
 
@@ -126,16 +132,17 @@ def _augmentation(name: str, train_set: data.ImageDataset) -> data.Compose:
 def _headline(config: dict[str, Any], trainer: training.Trainer) -> str:
     parameters = sum(p.numel() for p in trainer.model.parameters())
     images = len(trainer.train_loader.dataset)
-    threads = tinynet.get_num_threads()
     return (
         f"{config['model']} ({parameters:,} parameters) on {config['data']} ({images:,} images), "
-        f"seed {config['seed']}, {kernels.current_backend()} kernels, {threads} thread{'s' if threads > 1 else ''}"
+        f"seed {config['seed']}, {kernels.current_backend()} kernels, {ranks.described()}"
     )
 
 
 def finish(config: dict[str, Any], trainer: training.Trainer, folder: Path, seconds: float) -> None:
     """Writes weights, history, configuration and pictures, and prints the result with the paths."""
     held_out = trainer.evaluate()
+    if not ranks.first():
+        return
     right, total = int(round(held_out.accuracy * len(held_out.labels))), len(held_out.labels)
     images: data.ImageDataset = trainer.held_out_loader.dataset
     epochs = "1 epoch" if trainer.epoch == 1 else f"{trainer.epoch} epochs"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import tinynet
+from tinynet import ranks
 from tinynet.data import collate_detection
 from tinynet.data.detection import DetectionDataset
 from tinynet.detection import AveragePrecision
@@ -78,16 +79,23 @@ class DetectionTrainer(FitLoop):
 
 
 def detect_all(model: PyramidDetector, dataset: DetectionDataset, quiet: bool = False) -> list[dict[str, Any]]:
-    """The detections in every image of a data set, in its order; the model is in evaluation mode afterwards."""
+    """The detections in every image of a data set, in its order; the model is in evaluation mode afterwards.
+
+    Several ranks take turns batch by batch, and all get what all have found.
+    """
     model.eval()
-    found: list[dict[str, Any]] = []
+    found: list[list[dict[str, Any]]] = []
+    size = len(dataset)
+    whole = [range(start, min(start + EVALUATION_BATCH, size)) for start in range(0, size, EVALUATION_BATCH)]
+    mine = whole[ranks.number() :: ranks.count()]
     # A loader draws a seed even if nothing is random: not from the generator that the training goes on with.
-    loader = DataLoader(dataset, EVALUATION_BATCH, collate_fn=collate_detection, generator=tinynet.Generator())
+    loader = DataLoader(dataset, batch_sampler=mine, collate_fn=collate_detection, generator=tinynet.Generator())
     # Bars inside of a training's own would tear it.
     batches = loader if quiet else progress(loader, desc="detecting", unit="batch", delay=1)
     for images, _ in batches:
-        found += model.detect(images)
-    return found
+        found.append(model.detect(images))
+    everyone = ranks.gathered(found)
+    return [image for batch in range(len(whole)) for image in everyone[batch % ranks.count()][batch // ranks.count()]]
 
 
 def average_precision_of(found: Sequence[dict[str, Any]], dataset: DetectionDataset) -> AveragePrecision:

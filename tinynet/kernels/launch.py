@@ -157,6 +157,12 @@ def set_num_threads(count: int) -> None:
     _chosen_threads = min(int(count), available_threads())
 
 
+def suggest_num_threads(count: int) -> None:
+    """The same unless the user has chosen, with set_num_threads or $TINYNET_NUM_THREADS."""
+    if _chosen_threads is None and not os.environ.get("TINYNET_NUM_THREADS", "").strip():
+        set_num_threads(count)
+
+
 def get_num_threads() -> int:
     """How many threads kernels use at most: set_num_threads, else $TINYNET_NUM_THREADS, else all cores."""
     return _chosen_threads or _threads_at_start()

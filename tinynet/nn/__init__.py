@@ -1,6 +1,6 @@
 """Layers, containers, losses and their functions: a strict subset of torch.nn."""
 
-from . import functional, init, utils
+from . import functional, init, parallel, utils
 from .activation import Hardtanh, LogSoftmax, ReLU, ReLU6, Sigmoid, Softmax, Tanh
 from .containers import ModuleDict, ModuleList, Sequential
 from .convolution import Conv2d, Conv3d, ConvTranspose2d
@@ -12,6 +12,7 @@ from .module import Module
 from .normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm
 from .parameter import Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .sync_batch_norm import SyncBatchNorm
 from .upsampling import Upsample
 
 __all__ = [
@@ -46,9 +47,11 @@ __all__ = [
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
+    "SyncBatchNorm",
     "Tanh",
     "Upsample",
     "functional",
     "init",
+    "parallel",
     "utils",
 ]

@@ -62,7 +62,7 @@ class _BatchNorm(Module):
         if counts and self.momentum is None:
             momentum = 1.0 / (self.num_batches_tracked.item() + 1)
         tracked = not self.training or self.track_running_stats
-        output = F.batch_norm(
+        output = self._normalise(
             input,
             self.running_mean if tracked else None,
             self.running_var if tracked else None,
@@ -75,6 +75,9 @@ class _BatchNorm(Module):
         if counts:
             self.num_batches_tracked.add_(1)
         return output
+
+    def _normalise(self, *arguments: Any) -> Tensor:
+        return F.batch_norm(*arguments)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim not in self._dimensions:

@@ -8,6 +8,9 @@ producer keeps alive anyway, instead of storing them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from .. import kernels
 from ..errors import DtypeError, ShapeError
 from ..kernels.group_norm import group_norm, group_norm_backward
 from ..kernels.registry import runs_compiled
+from ..kernels.sync_batch_norm import input_gradient_of_all, local_gradient_sums, local_moments, moments_of_all
 from ..tape import Operation
 from . import checks
 
@@ -25,30 +29,43 @@ class BatchNorm(Operation):
     In training the statistics are the batch's, and ``running_mean`` and ``running_var`` (arrays, changed in
     place) move towards them by ``momentum``; running_var takes the unbiased variance, n / (n - 1). Otherwise
     the statistics are the running ones, and constants. An empty batch leaves the running ones as they were.
+
+    With `ranks`, which can `gather(array)` to (ranks, ...), the batch in training is that of all ranks.
     """
 
     name = "batch_norm"
 
     @staticmethod
-    def forward(ctx, input, weight=None, bias=None, *, running_mean, running_var, training, momentum, eps):
+    def forward(ctx, input, weight=None, bias=None, *, running_mean, running_var, training, momentum, eps, ranks=None):
         _check_batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)
         x = _flat(input)
-        if training:
+        count = x.size // x.shape[1]
+        if training and ranks is not None:
+            count, mean, variance = _statistics_of_all(x, ranks)
+            _check_count(count, input)
+            y = kernels.batch_norm_eval(x, weight, bias, mean, variance, eps)
+            _update(running_mean, running_var, mean, variance, momentum, count)
+        elif training:
+            _check_count(count, input)
             if not x.size:
                 mean = variance = np.zeros(input.shape[1], input.dtype)
                 y = np.empty_like(x)
             else:
                 y, mean, variance = kernels.batch_norm_train(x, weight, bias, eps)
-                _update(running_mean, running_var, mean, variance, momentum, x.size // x.shape[1])
+                _update(running_mean, running_var, mean, variance, momentum, count)
         else:
             mean, variance = running_mean.copy(), running_var.copy()  # they may move on before backward
             y = kernels.batch_norm_eval(x, weight, bias, mean, variance, eps)
-        ctx.save(input=input, weight=weight, mean=mean, variance=variance, training=training, eps=eps)
+        ctx.save(input=input, weight=weight, mean=mean, variance=variance, training=training, eps=eps, ranks=ranks,
+                 count=count)  # fmt: skip
         return y.reshape(input.shape)
 
     @staticmethod
     def backward(ctx, grad):
-        gradient = kernels.batch_norm_train_backward if ctx.training else kernels.batch_norm_eval_backward
+        gradient: Callable[..., Any] = kernels.batch_norm_eval_backward
+        if ctx.training:
+            over_ranks = partial(_gradients_over_ranks, ctx.ranks, ctx.count)
+            gradient = kernels.batch_norm_train_backward if ctx.ranks is None else over_ranks
         grad_input, grad_weight, grad_bias = gradient(
             _flat(grad), _flat(ctx.input), ctx.weight, ctx.mean, ctx.variance, ctx.eps
         )
@@ -117,6 +134,25 @@ def _per_channel(values: np.ndarray, x: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *(1,) * (x.ndim - 2))
 
 
+def _statistics_of_all(x, ranks) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many numbers a channel has on all ranks together, their mean and variance."""
+    channels = x.shape[1]
+    gathered = ranks.gather(np.concatenate([[x.size // channels], *local_moments(x)]))
+    counts, means, variances = gathered[:, :1], gathered[:, 1 : channels + 1], gathered[:, channels + 1 :]
+    with np.errstate(invalid="ignore"):
+        mean, variance = moments_of_all(counts, means, variances)
+    return int(counts.sum()), mean.astype(x.dtype), variance.astype(x.dtype)
+
+
+def _gradients_over_ranks(ranks, count, grad, x, weight, mean, variance, eps):
+    """The gradient of x through the statistics of all ranks; those of weight and bias are this rank's part."""
+    inverse = 1 / np.sqrt(variance.astype(np.float64) + eps)
+    sums = local_gradient_sums(grad, x, mean, inverse)
+    means = ranks.gather(sums).sum(0) / count  # in the order of the ranks: the same bits everywhere
+    grad_x = input_gradient_of_all(grad, x, mean, inverse, weight, means)
+    return grad_x, *sums.astype(x.dtype)
+
+
 def _update(running_mean, running_var, mean, variance, momentum, count) -> None:
     if running_mean is None:
         return
@@ -139,7 +175,10 @@ def _check_batch_norm(input, weight, bias, running_mean, running_var, training, 
         checks.number("batch_norm", "momentum", momentum)
     if training and not eps > 0:
         raise ValueError(f"batch_norm: eps must be positive in training, got {eps}")
-    if training and input.size == input.shape[1]:
+
+
+def _check_count(count, input) -> None:
+    if count == 1:
         raise ShapeError(
             "batch_norm: expected more than 1 value per channel when training, got an input of shape "
             f"{input.shape} (a variance needs at least two)"

@@ -7,6 +7,8 @@ they are finished as soon as the last of their gradients is in.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from itertools import repeat
 from operator import attrgetter
 
@@ -42,7 +44,30 @@ class _Arriving:
             self.owned[index] = True
 
 
-@np.errstate(all="ignore")  # inf and NaN are values, as in torch
+class Pass:
+    """A backward pass that is running, for hooks that have something to do when every gradient is there.
+
+    ``endings`` are called then, before the gradients are added to ``.grad``. ``accumulates`` is False for
+    ``autograd.grad``, which adds none.
+    """
+
+    def __init__(self, accumulates: bool):
+        self.accumulates = accumulates
+        self.endings: list[Callable[[], None]] = []
+
+
+class _Running(threading.local):
+    now: Pass | None = None
+
+
+_running = _Running()
+
+
+def running_pass() -> Pass | None:
+    """The pass that calls the hook that asks (the innermost, where one runs inside of another)."""
+    return _running.now
+
+
 def backward(roots, retain_graph: bool = False, targets=()):
     """Carries gradients from ``roots``, a list of ``(node, output index, gradient array)``, down the tape.
 
@@ -50,6 +75,18 @@ def backward(roots, retain_graph: bool = False, targets=()):
     ``(node, output index)`` its gradient array or None. It adds nothing to ``.grad`` itself, so that an error
     in the middle leaves every gradient as it was. Unless ``retain_graph``, each node is freed once used.
     """
+    outer, _running.now = _running.now, Pass(accumulates=not targets)
+    try:
+        results = _carry(roots, retain_graph, targets)
+        for ending in _running.now.endings:
+            ending()
+        return results
+    finally:
+        _running.now = outer
+
+
+@np.errstate(all="ignore")  # inf and NaN are values, as in torch
+def _carry(roots, retain_graph: bool, targets):
     order, leaf_uses = _reachable([node for node, _, _ in roots])
     arriving: dict[Node, _Arriving] = {}
     captured: dict[tuple[Node, int], np.ndarray] = {}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+CHOICE = "TINYNET_PROGRESS"
+
 
 def progress(iterable: Iterable[Any] | None = None, total: float | None = None, desc: str | None = None,
              **options: Any) -> tqdm:
@@ -27,7 +29,7 @@ def progress(iterable: Iterable[Any] | None = None, total: float | None = None, 
 
 def shown() -> bool:
     """Whether bars are drawn here: TINYNET_PROGRESS if it is set, else a terminal or a notebook."""
-    choice = os.environ.get("TINYNET_PROGRESS", "").strip().lower()
+    choice = os.environ.get(CHOICE, "").strip().lower()
     if choice:
         return choice not in ("0", "false", "no", "off")
     return _in_notebook() or bool(sys.stderr and sys.stderr.isatty())

@@ -1,0 +1,1 @@
+"""Programs on several ranks, started with mpiexec as a user does."""
