@@ -206,7 +206,7 @@ def test_skip_bad_goes_on_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "text"),
     [
         (["train", "--design", "ssd"], "--design 'ssd' is unknown; there is image-pyramid, c4,"),
-        (["train", "--data", "nowhere"], "--data 'nowhere' is neither one of scenes, scenes-10, blood-cells nor"),
+        (["train", "--data", "nowhere"], "--data 'nowhere' is neither one of scenes, scenes-10, scenes-context, "),
         (["train", "--layers", "1,2,3"], "needs four numbers of blocks such as 1,2,2,1, got '1,2,3'"),
         (["train", "--resume", "nowhere"], "nowhere"),
         (["evaluate", "nowhere"], "nowhere"),

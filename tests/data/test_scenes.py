@@ -114,6 +114,21 @@ def test_ten_classes_are_the_digits() -> None:
     assert np.array_equal(data.annotation(5)["labels"], expected[chosen])
 
 
+def test_two_classes_say_what_else_is_in_the_scene(drawn: HandwritingScenes) -> None:
+    data = HandwritingScenes(count=200, classes=2)
+    assert data.classes == ("no giant", "giant") and np.array_equal(data.images, drawn.images)
+    found = []
+    for index in range(len(data)):
+        target = data.annotation(index)
+        giant = bool((target["boxes"][:, 3] - target["boxes"][:, 1] >= 48).any())
+        assert (target["labels"] == giant).all()
+        found.append(giant)
+    assert 0.4 < np.mean(found) < 0.7
+    heights = HandwritingScenes(count=30, size=256, classes=2)
+    assert all((heights.annotation(n)["labels"] == (np.diff(heights.annotation(n)["boxes"][:, 1::2]).max() >= 96)).all()
+               for n in range(30))  # fmt: skip
+
+
 def test_each_box_has_the_label_of_its_digit() -> None:
     """Digits that their shapes tell apart: 0 is square, 1 half as wide."""
     for seed in range(20):
@@ -146,7 +161,7 @@ def test_other_sizes() -> None:
     data = HandwritingScenes(count=40, size=96)
     boxes = np.concatenate([data.annotation(index)["boxes"] for index in range(40)])
     assert data[0][0].shape == (1, 96, 96) and boxes.max() <= 96 and (boxes[:, 3] - boxes[:, 1]).max() <= 48
-    for wrong, message in (({"classes": 2}, "classes"), ({"size": 40}, "size"), ({"count": 0}, "count"),
+    for wrong, message in (({"classes": 3}, "classes"), ({"size": 40}, "size"), ({"count": 0}, "count"),
                            ({"seed": -1}, "seed")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             HandwritingScenes(**wrong)

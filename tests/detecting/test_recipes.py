@@ -17,12 +17,12 @@ from tinynet.errors import DataError
 def test_the_recipes_of_the_paper_trail() -> None:
     """E2 and E3; whatever a user brings is trained as blood cells are."""
     scenes = Recipe((1, 1, 1, 1), (2, 3, 4, 5), 32, 2.5, epochs=4, longest=None, augment=False)
-    assert RECIPES["scenes"] == RECIPES["scenes-10"] == scenes
+    assert RECIPES["scenes"] == RECIPES["scenes-10"] == RECIPES["scenes-context"] == scenes
     others = Recipe((1, 2, 2, 1), (3, 4, 5), 48, 4.0, epochs=60, longest=320, augment=True)
     assert recipe_for("blood-cells") == recipe_for("my/photos") == others
 
 
-@pytest.mark.parametrize(("name", "classes"), [("scenes", 1), ("scenes-10", 10)])
+@pytest.mark.parametrize(("name", "classes"), [("scenes", 1), ("scenes-10", 10), ("scenes-context", 2)])
 def test_scenes(name: str, classes: int) -> None:
     splits = open_splits(name, limit=3)
     assert [len(part) for part in splits] == [3, 3, 3] and len(splits.train.classes) == classes
@@ -71,7 +71,7 @@ def test_a_folder_of_the_users(tmp_path: Path) -> None:
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--data 'scene' is neither one of scenes, scenes-10, blood-cells nor"):
+    with pytest.raises(DataError, match=r"--data 'scene' is neither one of scenes, scenes-10, scenes-context, blood"):
         open_splits("scene")
     with pytest.raises(DataError, match="the folder is empty"):
         open_splits(str(tmp_path))

@@ -22,6 +22,7 @@ SHAPES = [  # (input, weight, stride, padding, dilation, groups): each takes ano
     ((1, 96, 5, 7), (96, 48, 3, 3), (1, 1), (1, 1), (1, 1), 2),  # large groups
     ((2, 5, 7, 6), (5, 1, 3, 3), (2, 3), (1, 1), (2, 1), 5),  # depthwise
     ((4, 64, 31, 29), (96, 64, 1, 1), (1, 1), (0, 0), (1, 1), 1),  # many tiles
+    ((3, 8, 15, 17), (8, 8, 1, 1), (1, 1), (0, 0), (1, 1), 1),  # four parts of the pixels, but three chunks
 ]
 
 

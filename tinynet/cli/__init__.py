@@ -144,7 +144,7 @@ def _add_detect(commands: argparse._SubParsersAction) -> None:
 
 def _add_detection_data(parser: argparse.ArgumentParser) -> None:
     """What the commands that train detectors have in common."""
-    parser.add_argument("--data", help="scenes (default, drawn here), scenes-10, blood-cells, or a folder of yours")
+    parser.add_argument("--data", help="scenes (default), scenes-10, scenes-context, blood-cells, or a folder")
     parser.add_argument("--epochs", type=_integer(1), help="default: 4 for scenes, else 60")
     parser.add_argument("--layers", type=_four, metavar="A,B,C,D", help="blocks of the backbone's stages")
     _add_detection_limits(parser)

@@ -18,9 +18,11 @@ from tinynet.utils.progress import progress
 SMALLEST_DIGIT = 8  # pixels high; the largest has half of the scene
 FEWEST, MOST = 4, 9  # digits in a scene
 INK = 4  # of 16 grey levels: fainter pixels do not count when a digit is cropped
+GIANT = 3 / 8  # of the scene's side: digits at least so high are giants
 GAP = 1  # pixels between digits
 TRIES = 50  # places tried for a digit before it is left out
 TUNING_SIZE = 1197  # of the 1,437 training digits; the other 240 are held out where something is tuned
+CLASSES = {1: ("digit",), 2: ("no giant", "giant"), 10: tuple(str(digit) for digit in range(10))}
 
 
 class HandwritingScenes(DetectionDataset):
@@ -35,7 +37,9 @@ class HandwritingScenes(DetectionDataset):
         count: number of scenes; 2,000 to train and 400 to test by default.
         seed: another seed gives other scenes of the same digits. A scene depends on (seed, part, index) alone.
         size: pixels of a side, at least 64.
-        classes: 1 ("digit") or 10 ("0" to "9"), over the same pictures.
+        classes: over the same pictures, 1 ("digit"), 10 ("0" to "9"), or 2: whether there is a giant in the scene, a
+            digit of at least three eighths of its height. With 2 the pixels of a small digit say where it is, but not
+            its class, which stands somewhere else in the picture.
         tuning: for choosing settings without a look at the test scenes: both parts are made of training digits,
             1,197 of them to train and 240 held out.
 
@@ -55,14 +59,14 @@ class HandwritingScenes(DetectionDataset):
         tuning: bool = False,
         transforms: BoxTransform | None = None,
     ) -> None:
-        if classes not in (1, 10):
-            raise ValueError(f"HandwritingScenes: classes must be 1 or 10, got {classes}")
+        if classes not in CLASSES:
+            raise ValueError(f"HandwritingScenes: classes must be 1, 2 or 10, got {classes}")
         if size < 64:
             raise ValueError(f"HandwritingScenes: size must be at least 64 pixels, got {size}")
         count = (2000 if train else 400) if count is None else count
         if count < 1 or seed < 0:
             raise ValueError(f"HandwritingScenes: count must be positive and seed not negative, got {count} and {seed}")
-        super().__init__([str(digit) for digit in range(10)] if classes == 10 else ["digit"], transforms)
+        super().__init__(CLASSES[classes], transforms)
         self.size_limits = (12.0 * size / 128, 24.0 * size / 128)
         digits, labels = _digits(train, tuning)
         part = 2 * tuning + train
@@ -71,7 +75,8 @@ class HandwritingScenes(DetectionDataset):
         for index in progress(range(count), desc="drawing scenes", unit="scene", delay=2):
             rng = np.random.default_rng([seed, part, index])
             self.images[index, 0], boxes, chosen = _scene(rng, digits, size)
-            found = labels[chosen] if classes == 10 else np.zeros(len(chosen))
+            giant = max(y1 - y0 for _, y0, _, y1 in boxes) >= GIANT * size
+            found = labels[chosen] if classes == 10 else np.full(len(chosen), classes == 2 and giant)
             self._annotations.append(make_target(boxes, found, index))
 
     def __len__(self) -> int:

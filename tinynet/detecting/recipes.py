@@ -38,7 +38,8 @@ class Recipe:
 
 
 SCENES = Recipe((1, 1, 1, 1), (2, 3, 4, 5), 32, 2.5, epochs=4, longest=None, augment=False)
-RECIPES = {"scenes": SCENES, "scenes-10": SCENES, "blood-cells": Recipe()}
+SCENE_CLASSES = {"scenes": 1, "scenes-10": 10, "scenes-context": 2}
+RECIPES = {**dict.fromkeys(SCENE_CLASSES, SCENES), "blood-cells": Recipe()}
 BATCH_SIZE = 8
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05  # of weights, not of norms and biases
@@ -60,7 +61,8 @@ def recipe_for(name: str) -> Recipe:
 
 
 def open_splits(name: str, limit: int | None = None, skip_bad: bool = False) -> Splits:
-    """The data "scenes" (one class), "scenes-10" (ten), "blood-cells", or those of a folder or COCO file.
+    """The data "scenes" (one class), "scenes-10" (ten), "scenes-context" (two that a digit's surroundings decide),
+    "blood-cells", or those of a folder or COCO file.
 
     `limit` keeps that many images of each part, for a quick try. `skip_bad` goes on without bad images and boxes of
     a folder.
@@ -69,8 +71,7 @@ def open_splits(name: str, limit: int | None = None, skip_bad: bool = False) -> 
         DataError: nothing there, or bad annotations, all of them listed with their files.
     """
     recipe = recipe_for(name)
-    if name in ("scenes", "scenes-10"):
-        classes = 10 if name == "scenes-10" else 1
+    if classes := SCENE_CLASSES.get(name):
         train = data.HandwritingScenes(True, count=limit, classes=classes)
         test = data.HandwritingScenes(False, count=limit, classes=classes)
         few = len(test) > RUNNING_IMAGES  # a scene is the same however many are drawn

@@ -95,7 +95,12 @@ def _correlate_compiled(x, grad, where, taps_y, taps_x, ring, zeros, tiles, sums
         lines = np.zeros(ring[0] * ring[4] * x.shape[3] + height, x.dtype)  # a tile may read behind the last pixel
         origin = np.int64(lines.ctypes.data) if ring[0] > 0 else np.int64(x.ctypes.data)
         ready = 0
-        for chunk in range(chunks * part // parts, chunks * (part + 1) // parts):
+        first_chunk, last_chunk = chunks * part // parts, chunks * (part + 1) // parts
+        if first_chunk == last_chunk:
+            for index in range((part * units + first_unit) * across * height * width,
+                               (part * units + last_unit) * across * height * width):  # fmt: skip
+                flat[index] = 0
+        for chunk in range(first_chunk, last_chunk):
             first = chunk * _CHUNK
             count = min(_CHUNK, all_pixels - first)
             if ring[0] > 0:
@@ -117,10 +122,11 @@ def _correlate_compiled(x, grad, where, taps_y, taps_x, ring, zeros, tiles, sums
                 for panel in range(across):
                     place = ((part * units + unit) * across + panel) * height * width
                     start = panel * _CHUNK * width if padded else first * channels + block * outs + panel * width
+                    fresh = chunk == first_chunk
                     if narrow:
-                        correlate_narrow_tile(table, offset, source, start, stride, count, flat, place)
+                        correlate_narrow_tile(table, offset, source, start, stride, count, fresh, flat, place)
                     else:
-                        correlate_tile(table, offset, source, start, stride, count, flat, place)
+                        correlate_tile(table, offset, source, start, stride, count, fresh, flat, place)
 
 
 @jit
@@ -214,7 +220,6 @@ def weight_gradient(grad: np.ndarray, x: np.ndarray, weight_shape: tuple[int, ..
     plan = _plan(x.shape, grad.shape, weight_shape, tuple(stride), tuple(padding), tuple(dilation), groups, x.dtype,
                  get_num_threads())  # fmt: skip
     sums = empty(plan.sums, x.dtype)
-    sums.fill(0)
     launch(_correlate_compiled, pixels(x), rows(grad), plan.where, plan.rows, plan.columns, plan.ring, plan.zeros,
            plan.tiles, sums, plan.jobs, cost=plan.cost)  # fmt: skip
     grad_weight = empty((*weight_shape[:2], weight_shape[2] * weight_shape[3]), x.dtype)

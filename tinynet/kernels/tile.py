@@ -287,8 +287,8 @@ def _emit_transpose(e: _Emitter, source: Any, start: Any, stride: Any, places: A
 
 
 def _emit_correlation(e: _Emitter, table: Any, offset: Any, right: Any, right_start: Any, stride: Any, count: Any,
-                      sums: Any, sums_start: Any) -> None:  # fmt: skip
-    """sums (rows, width) += the sum over p < count of input[p]·right[p]ᵀ.
+                      fresh: Any, sums: Any, sums_start: Any) -> None:  # fmt: skip
+    """sums (rows, width) += the sum over p < count of input[p]·right[p]ᵀ, or = where `fresh`.
 
     `table` holds the addresses of the input's pixels, to be read from `offset` bytes on; the pixels of `right` are
     `stride` numbers apart.
@@ -304,10 +304,15 @@ def _emit_correlation(e: _Emitter, table: Any, offset: Any, right: Any, right_st
             value = e.spread(builder.load(e.at(row, e.constant(r)), align=4))
             for v in range(e.vectors):
                 e.add_product(grid[r][v], value, loaded[v])
-    for r in range(e.rows):
-        for v in range(e.vectors):
-            before = e.load(target, r * e.vectors + v)
-            e.store(builder.fadd(before, builder.load(grid[r][v])), target, r * e.vectors + v)
+    places = [(r, v) for r in range(e.rows) for v in range(e.vectors)]
+    with builder.if_else(fresh) as (first, later):
+        with first:
+            for r, v in places:
+                e.store(builder.load(grid[r][v]), target, r * e.vectors + v)
+        with later:
+            for r, v in places:
+                total = builder.fadd(e.load(target, r * e.vectors + v), builder.load(grid[r][v]))
+                e.store(total, target, r * e.vectors + v)
 
 
 def _emit_copy(e: _Emitter, source: Any, start: Any, panel: Any, place: Any) -> None:
