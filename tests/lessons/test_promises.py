@@ -50,6 +50,15 @@ def test_lesson_12_shows_what_each_design_is_worth(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_lesson_12_shows_what_the_top_down_pathway_is_for(seed: int) -> None:
+    """It does not help where a digit's own pixels decide, and does where its surroundings do."""
+    for table, sign in (("runs", -1), ("context", 1)):
+        ap = {run["design"]: run["AP"] for run in results_of("12_detecting")[table] if run["seed"] == seed}
+        for other in ("fpn-no-top-down", "hierarchy"):
+            assert sign * (ap["fpn"] - ap[other]) > 0, (table, other)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_lesson_13_finds_platelets_with_the_pyramid_alone(seed: int) -> None:
     runs = {design: seeds[seed] for design, seeds in runs_by_design("13_blood_cells").items()}
     fpn, c4, c5 = runs["fpn"], runs["c4"], runs["c5"]
