@@ -21,6 +21,9 @@ def kinds_of(overlap, labels, true_labels):
     return kinds
 '''
 
+DOUBLE, CONFUSED = ("in {}):\n            kinds.append(\"{}\")".format(*words)
+                    for words in (("same", "double"), ("other", "confused")))  # fmt: skip
+
 WRONG = {
     "kinds_of": [
         ("the surer one takes it", KINDS.replace("taken.add(max(free, key=lambda j: overlap[i, j]))", "pass")),
@@ -42,6 +45,15 @@ def kinds_of(overlap, labels, true_labels):
 '''),
         ("they should be ['loose', 'nothing']", KINDS.replace(">= 0.1", "> 0")),
         ("it should be ['confused']", KINDS.replace("for j in other", "for j in same")),
+        ("takes its *best* object", KINDS.replace("max(free, key=lambda j: overlap[i, j])", "free[0]")),
+        ("is tried before \"confused\"",
+         KINDS.replace(DOUBLE, "first").replace(CONFUSED, DOUBLE).replace("first", CONFUSED)),
+        ("is tried before \"loose\"", KINDS.replace("any(overlap[i, j] >= 0.5 for j in other)",
+                                                  "any(overlap[i, j] >= 0.5 for j in other) and not "
+                                                  "any(overlap[i, j] >= 0.1 for j in same)")),
+        ("with an object of another class is", KINDS.replace("0.5 for j in other", "0.1 for j in other")),
+        ("it is loose", KINDS.replace("0.1 for j in same", "0.1 for j in same if j not in taken")),
+        ("includes them", KINDS.replace("overlap[i, j] >= 0.5", "overlap[i, j] > 0.5")),
         ("and a nearer one of another", '''
 def kinds_of(overlap, labels, true_labels):
     kinds, taken = [], set()
@@ -102,6 +114,28 @@ def best_threshold(finds, annotations, label, thresholds):
                    for find, annotation in zip(finds, annotations))
     return min(thresholds, key=error)
 '''),
+        ("true cells with another label", '''
+def best_threshold(finds, annotations, label, thresholds):
+    def error(threshold):
+        return sum(abs(int(((find["scores"] >= threshold) & (find["labels"] == label)).sum())
+                       - len(annotation["labels"])) for find, annotation in zip(finds, annotations))
+    return min(thresholds, key=error)
+'''),
+        ("do not square", '''
+def best_threshold(finds, annotations, label, thresholds):
+    def error(threshold):
+        return sum((int(((find["scores"] >= threshold) & (find["labels"] == label)).sum())
+                    - int((annotation["labels"] == label).sum())) ** 2 for find, annotation in zip(finds, annotations))
+    return min(thresholds, key=error)
+'''),
+        ("it is their mean", '''
+def best_threshold(finds, annotations, label, thresholds):
+    def error(threshold):
+        return np.median([abs(int(((find["scores"] >= threshold) & (find["labels"] == label)).sum())
+                              - int((annotation["labels"] == label).sum()))
+                          for find, annotation in zip(finds, annotations)])
+    return min(thresholds, key=error)
+'''),
         ("is it the smallest error that you take", '''
 def best_threshold(finds, annotations, label, thresholds):
     def error(threshold):
@@ -111,6 +145,12 @@ def best_threshold(finds, annotations, label, thresholds):
 '''),
     ],
     "interval": [
+        ("the lower bound comes first", '''
+def interval(differences, draws=1000, seed=0):
+    random = np.random.RandomState(seed)
+    means = [random.choice(differences, size=len(differences)).mean() for _ in range(draws)]
+    return float(np.percentile(means, 97.5)), float(np.percentile(means, 2.5))
+'''),
         ("draw with repetition", '''
 def interval(differences, draws=1000, seed=0):
     random = np.random.RandomState(seed)

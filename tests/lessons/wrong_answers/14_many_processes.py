@@ -10,6 +10,10 @@ def average(parts, sizes):
 def average(parts, sizes):
     return sum((part * size for part, size in zip(parts[1:], sizes[1:])), parts[0] * sizes[0]) / len(parts)
 """),
+        ("use `parts` and `sizes`", """
+def average(parts, sizes):
+    return (4 * parts[0] + 2 * parts[1] + parts[-1]) / 7
+"""),
         ("each rank still needs its own", """
 def average(parts, sizes):
     for part, size in zip(parts, sizes):
@@ -26,6 +30,28 @@ def combine(counts, means, variances):
 def combine(counts, means, variances):
     total = counts.sum()
     return (counts * means).sum() / total, (counts * variances).sum() / total
+"""),
+        ("the mean comes first", """
+def combine(counts, means, variances):
+    total = counts.sum()
+    mean = (counts * means).sum() / total
+    return (counts * (variances + (means - mean) ** 2)).sum() / total, mean
+"""),
+        ("the unbiased variance", """
+def combine(counts, means, variances):
+    total = counts.sum()
+    mean = (counts * means).sum() / total
+    return mean, (counts * (variances + (means - mean) ** 2)).sum() / (total - 1)
+"""),
+        ("weighed by its count", """
+def combine(counts, means, variances):
+    total = counts.sum()
+    mean = (counts * means).sum() / total
+    return mean, (counts * variances).sum() / total + ((means - mean) ** 2).mean()
+"""),
+        ("a tuple of two", """
+def combine(counts, means, variances):
+    return (counts * means).sum() / counts.sum()
 """),
         ("two huge squares", """
 def combine(counts, means, variances):
@@ -48,6 +74,26 @@ def one_round(chunks, s):
         after[rank, (rank - s) % len(chunks)] += chunks[rank - 1, (rank - s) % len(chunks)]
     return after
 """),
+        ("are to be returned", """
+def one_round(chunks, s):
+    after = chunks.clone()
+"""),
+        ("it *adds* what it gets", """
+def one_round(chunks, s):
+    after = chunks.clone()
+    for rank in range(len(chunks)):
+        chunk = (rank - 1 - s) % len(chunks)
+        after[rank, chunk] = chunks[rank - 1, chunk]
+    return after
+"""),
+        ("with 3 ranks", """
+def one_round(chunks, s):
+    after = chunks.clone()
+    for rank in range(len(chunks)):
+        chunk = (rank - 1 - s) % 4 % len(chunks)
+        after[rank, chunk] = chunks[rank, chunk] + chunks[rank - 1, chunk]
+    return after
+"""),
         ("in round s rank r sends", """
 def one_round(chunks, s):
     after = chunks.clone()
@@ -65,6 +111,10 @@ def ring_seconds(ranks, size, bandwidth, latency):
         ("not 1.5", """
 def ring_seconds(ranks, size, bandwidth, latency):
     return (ranks - 1) * (latency + size / ranks / bandwidth)
+"""),
+        ("one phase with whole gradients", """
+def ring_seconds(ranks, size, bandwidth, latency):
+    return (ranks - 1) * (latency + size / bandwidth)
 """),
         ("every round waits once", """
 def ring_seconds(ranks, size, bandwidth, latency):
