@@ -288,7 +288,7 @@ def check(kinds_of):
     mixed = kinds([[0.55, 0.6]], [0], [0, 1])
     assert mixed == ["right"], f"a find with an object of its own class, and a nearer one of another, is {mixed}"
     best = kinds([[0.6, 0.9], [0.7, 0.2]], [0, 0], [0, 0])
-    assert best == ["right", "right"], f"the first of two finds takes its *best* object, then both are right, not {best}"
+    assert best == ["right", "right"], f"the first of two finds takes its *best* object; then both are right: {best}"
     order = kinds([[0.8, 0.0], [0.8, 0.6]], [0, 0], [0, 1])
     assert order == ["right", "double"], f"\"double\" is tried before \"confused\": {order} should be right, double"
     order = kinds([[0.6, 0.3]], [0], [1, 0])

@@ -450,8 +450,8 @@ lesson.show(
     "and then stays nearly level; on 100 Gbit/s it stays at a few percent.",
 )
 lesson.say(
-    f"For every {STEP:.2f} s of computing a thousand ranks talk for {ring_seconds(1024, SIZE, *office):.2f} s on office "
-    f"Ethernet, on the cluster's network for {1000 * ring_seconds(1024, SIZE, *LINKS['100 Gbit/s, 2 µs']):.0f} ms."
+    f"For every {STEP:.2f} s of computing a thousand ranks talk for {ring_seconds(1024, SIZE, *office):.2f} s "
+    f"on office Ethernet, on the cluster's network for {1000 * ring_seconds(1024, SIZE, *LINKS['100 Gbit/s, 2 µs']):.0f} ms."
 )
 
 # %% [markdown]

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -170,15 +171,11 @@ def test_a_rank_that_dies_without_a_word_is_named(dead, what, tmp_path):
             {what}
         time.sleep(60)
     """
-    for _ in range(3):  # in a crowd the launcher may have killed the others before this one has let go of its pipe
-        started = time.monotonic()
-        done = launch(3, ["-c", script], variables={"TMPDIR": str(tmp_path)})
-        assert done.returncode != 0 and time.monotonic() - started < 30
-        assert done.stderr.count("died without a word") == 1 and "; the words of rank 0" in done.stderr
-        if f"tinynet: rank {dead} of 3 on" in done.stderr:
-            break
-    else:
-        pytest.fail(done.stderr)
+    started = time.monotonic()
+    done = launch(3, ["-c", script], variables={"TMPDIR": str(tmp_path)})
+    assert done.returncode != 0 and time.monotonic() - started < 30
+    assert done.stderr.count("died without a word") == 1
+    assert f"tinynet: rank {dead} of 3 on" in done.stderr and "; the words of rank 0" in done.stderr
     assert not list(tmp_path.glob("tinynet-ranks-*"))
 
 
@@ -200,39 +197,36 @@ def test_ends_in_order_are_silent(end, tmp_path):
 
 
 @pytest.fixture
-def sleepers(tmp_path) -> Iterator[dict[int, subprocess.Popen[bytes]]]:
-    """Processes that hold their pipes until they are killed."""
-    hold = "import os, sys, time; os.open(sys.argv[1], os.O_RDWR); print(flush=True); time.sleep(60)"
+def holders(tmp_path) -> Iterator[dict[int, subprocess.Popen[bytes]]]:
+    """Processes that hold their locks until they are killed."""
+    witness.Locks.make(tmp_path / witness.LOCKS, 4)
+    program = "import sys, time; from tinynet.distributed.witness import Locks; from pathlib import Path; " \
+              "locks = Locks(Path(sys.argv[1]), 4); locks.hold(int(sys.argv[2])); print(flush=True); time.sleep(60)"
     found = {}
-    for rank in range(4):
-        os.mkfifo(tmp_path / witness.PIPE.format(rank))
-        command = [sys.executable, "-I", "-S", "-c", hold, str(tmp_path / witness.PIPE.format(rank))]
-        found[rank] = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert found[rank].stdout.readline()
+    for place in range(4):
+        command = [sys.executable, "-c", program, str(tmp_path / witness.LOCKS), str(place)]
+        found[place] = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment())
+    for each in found.values():
+        assert each.stdout.readline()
     yield found
     for each in found.values():
         each.kill()
         each.communicate()
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the kernel does not tell")
-def test_the_witness_may_come_late(sleepers, tmp_path):
-    """Several ranks have died when it looks: the first one is the one that died first."""
-    ended = witness._told(tmp_path, {rank: each.pid for rank, each in sleepers.items()})
+@pytest.mark.skipif(sys.platform != "linux", reason="robust mutexes")
+def test_the_kernel_tells_the_witness_who_has_died(holders, tmp_path):
+    ended = witness._as_they_end(tmp_path, {rank: each.pid for rank, each in holders.items()})
     for rank in (2, 0, 3, 1):
-        sleepers[rank].kill()
-        time.sleep(0.05)
-    assert list(ended) == [2, 0, 3, 1]
+        threading.Timer(0.2, holders[rank].kill).start()
+        assert next(ended) == rank
 
 
-def test_the_witness_looks_where_it_is_not_told(sleepers, tmp_path):
-    (tmp_path / witness.PIPE.format(1)).unlink()
-    processes = {rank: each.pid for rank, each in sleepers.items()}
-    assert not hasattr(os, "pidfd_open") or witness._told(tmp_path, processes) is None
-    ended = witness._as_they_end(tmp_path, processes)
+def test_the_witness_looks_where_it_is_not_told(holders, tmp_path):
+    ended = witness._as_they_end(tmp_path / "elsewhere", {rank: each.pid for rank, each in holders.items()})
     for rank in (2, 0):
-        sleepers[rank].kill()
-        sleepers[rank].wait()
+        holders[rank].kill()
+        holders[rank].wait()
         assert next(ended) == rank
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import platform
 import subprocess
@@ -22,7 +23,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 _hook_before: Callable[..., Any] | None = None
 _notes: Path | None = None  # the folder that the witness of this host reads
-_pipe: int | None = None  # by which the witness sees this process end
+_locks: witness.Locks | None = None  # by which the witness sees this process end
 _caller = False  # whether this rank has called the witness
 
 
@@ -78,24 +79,34 @@ def leave_words(words: str) -> None:
 
 
 def _call_witness(group: Communicator, neighbours: Communicator) -> None:
-    global _notes, _caller, _pipe
+    global _notes, _caller, _locks
     _caller = neighbours.rank == 0
-    folder = tempfile.mkdtemp(prefix="tinynet-ranks-") if _caller else ""
+    folder = ""
+    if _caller:
+        folder = tempfile.mkdtemp(prefix="tinynet-ranks-")
+        witness.Locks.make(Path(folder, witness.LOCKS), neighbours.size)
     _notes = Path(neighbours.broadcast_bytes(folder.encode(), 0).decode())
-    os.mkfifo(_notes / witness.PIPE.format(group.rank))
-    _pipe = os.open(_notes / witness.PIPE.format(group.rank), os.O_RDWR)  # both ways: waits for nobody
+    with contextlib.suppress(OSError):  # then the witness looks after the processes instead
+        _locks = witness.Locks(_notes / witness.LOCKS, neighbours.size)
+        _locks.hold(neighbours.rank)
     everyone = neighbours.gather_bytes(f"{group.rank}:{os.getpid()}".encode())
     if _caller:
         command = [sys.executable, "-I", "-S", witness.__file__, folder, str(group.size)]
         # In a session of its own: neither Ctrl-C nor the launcher ends it before it has spoken.
-        subprocess.Popen([*command, *(each.decode() for each in everyone)], stdin=subprocess.DEVNULL,
-                         stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-    atexit.register(_note_end, group.rank, os.getpid())
+        called = subprocess.Popen([*command, *(each.decode() for each in everyone)], stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, start_new_session=True)  # fmt: skip
+        assert called.stdout is not None
+        called.stdout.readline()  # it is there
+        called.stdout.close()
+    neighbours.barrier()
+    atexit.register(_note_end, group.rank, neighbours.rank, os.getpid())
 
 
-def _note_end(rank: int, process: int) -> None:
+def _note_end(rank: int, place: int, process: int) -> None:
     if os.getpid() == process:  # not a child
         _note(str(rank))
+        if _locks is not None:
+            _locks.release(place)
 
 
 def _note(name: str) -> None:
