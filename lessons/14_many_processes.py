@@ -449,9 +449,10 @@ lesson.show(
     "Share of communication in a step against the number of ranks. On 1 Gbit/s it rises steeply with the first ranks "
     "and then stays nearly level; on 100 Gbit/s it stays at a few percent.",
 )
+slow, quick = (ring_seconds(1024, SIZE, *LINKS[name]) for name in ("1 Gbit/s, 50 µs", "100 Gbit/s, 2 µs"))
 lesson.say(
-    f"For every {STEP:.2f} s of computing a thousand ranks talk for {ring_seconds(1024, SIZE, *office):.2f} s "
-    f"on office Ethernet, on the cluster's network for {1000 * ring_seconds(1024, SIZE, *LINKS['100 Gbit/s, 2 µs']):.0f} ms."
+    f"For every {STEP:.2f} s of computing a thousand ranks talk for {slow:.2f} s on office Ethernet, on the cluster's "
+    f"network for {1000 * quick:.0f} ms."
 )
 
 # %% [markdown]
