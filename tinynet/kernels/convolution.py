@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from tinynet.kernels import correlation, depthwise, indirect, packing
+from tinynet.kernels import correlation, depthwise, indirect, packing, winograd
 from tinynet.kernels.geometry import Sizes, convolution_output_size
 from tinynet.kernels.im2col import col2im, im2col
 from tinynet.kernels.launch import product
@@ -159,8 +159,12 @@ def _convolution_numba(x, weight, bias, stride, padding, dilation, groups):
     if _would_spread(x, weight.shape, groups):
         return _convolution_numpy(x, weight, bias, stride, padding, dilation, groups)
     y = channels_last_empty(shape, x.dtype)
+    by_winograd = winograd.wins(x.shape, weight.shape, *window, x.dtype)
     for images in _launch_slices(len(x), shape, weight.shape):
-        indirect.convolve(x[images], weight, None, bias, *window, y[images])
+        if by_winograd:
+            winograd.convolve(x[images], weight, None, bias, window[1], y[images])
+        else:
+            indirect.convolve(x[images], weight, None, bias, *window, y[images])
     return y
 
 
@@ -172,8 +176,13 @@ def _input_gradient_numba(grad, weight, input_shape, stride, padding, dilation, 
     if _would_spread(grad, weight.shape, groups):
         return _input_gradient_numpy(grad, weight, input_shape, stride, padding, dilation, groups)
     grad_x = channels_last_empty(input_shape, grad.dtype)
+    turned = tuple(2 - pad for pad in padding)  # the padding of the convolution that gives it
+    by_winograd = min(turned) >= 0 and winograd.wins(grad.shape, weight.shape, stride, turned, dilation, groups, grad.dtype)
     for images in _launch_slices(len(grad), grad.shape, weight.shape):
-        indirect.input_gradient(grad[images], weight, grad_x[images], stride, padding, dilation, groups)
+        if by_winograd:
+            winograd.convolve(grad[images], weight, None, None, turned, grad_x[images], transposed=True)
+        else:
+            indirect.input_gradient(grad[images], weight, grad_x[images], stride, padding, dilation, groups)
     return grad_x
 
 
@@ -203,6 +212,7 @@ class PackedConvolution:
         self.bias = None if bias is None else np.array(bias)
         self.window = (tuple(stride), tuple(padding), tuple(dilation), groups)
         self._panels: np.ndarray | None = None
+        self._transformed: np.ndarray | None = None  # for Winograd's algorithm
 
     def output_shape(self, x_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(N, O, OH, OW) for an input (N, C, H, W)."""
@@ -221,11 +231,19 @@ class PackedConvolution:
             y = y if residual is None else y + residual
             out[...] = np.maximum(y, 0) if relu else y
             return out
-        if self._panels is None:
+        by_winograd = winograd.wins(x.shape, self.weight.shape, *self.window, x.dtype)
+        if by_winograd and self._transformed is None:
+            self._transformed = winograd.transformed(self.weight)
+        elif not by_winograd and self._panels is None:
             self._panels = packing.pack_forward(self.weight, self.window[3])
         for images in _launch_slices(len(x), shape, self.weight.shape):
             rest = None if residual is None else residual[images]
-            indirect.convolve(x[images], self.weight, self._panels, self.bias, *self.window, out[images], rest, relu)
+            if by_winograd:
+                winograd.convolve(x[images], self.weight, self._transformed, self.bias, self.window[1], out[images],
+                                  rest, relu)  # fmt: skip
+            else:
+                indirect.convolve(x[images], self.weight, self._panels, self.bias, *self.window, out[images], rest,
+                                  relu)  # fmt: skip
         return out
 
     def _is_plain(self, x: np.ndarray, out: np.ndarray) -> bool:

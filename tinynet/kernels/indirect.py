@@ -307,6 +307,13 @@ def divide(tiles: int, panels: int, tile_time: float, input_time: float, weight_
     return pixel_parts, threads // pixel_parts
 
 
+def pieces_of(depth: int) -> Sizes:
+    """Into how many pieces a row of `depth` numbers is cut, and how many pieces a register adds up at most."""
+    fewest = -(-depth // _LONGEST_SUM)
+    pieces = next((n for n in range(fewest, 4 * fewest) if depth % n == 0), 1)
+    return pieces, max(1, _LONGEST_SUM // (depth // pieces))
+
+
 def _is_crowded(walk: Walk, blocks: Blocks, size: Sizes, result: Sizes, pixel_bytes: int) -> bool:
     """Whether a tile's rows, pixels one after the other, would meet in one set of L1."""
     pointwise = len(walk.rows) == 1 and walk.step == (1, 1) and not walk.rows.any() and not walk.columns.any()
@@ -318,9 +325,9 @@ def _ends(offsets: np.ndarray) -> Sizes:
     return int(offsets.min()), int(offsets.max())
 
 
-_NANOSECONDS_PER_PRODUCT = 0.01  # of a multiplication and an addition within a tile, on one core
-_NANOSECONDS_PER_NUMBER = 0.2  # to read from L3
-_NANOSECONDS_PER_WEIGHT = 0.5  # to pack
+NANOSECONDS_PER_PRODUCT = 0.01  # of a multiplication and an addition within a tile, on one core
+NANOSECONDS_PER_NUMBER = 0.2  # to read from L3
+NANOSECONDS_PER_WEIGHT = 0.5  # to pack
 
 
 def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes, packed: bool,
@@ -336,14 +343,12 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
     panels = blocks.groups // blocks.merged * -(-blocks.merged * blocks.outs // width)
     panel_size = len(walk.taps) * blocks.merged * blocks.depth * width
     tiles = -(-pixels_in_all // tile)
-    tile_time = max(20.0, _NANOSECONDS_PER_PRODUCT * tile * panel_size)
-    weight_time = 0.0 if packed else _NANOSECONDS_PER_WEIGHT * panels * panel_size
+    tile_time = max(20.0, NANOSECONDS_PER_PRODUCT * tile * panel_size)
+    weight_time = 0.0 if packed else NANOSECONDS_PER_WEIGHT * panels * panel_size
     cost = tiles * panels * tile_time + weight_time
-    input_time = _NANOSECONDS_PER_NUMBER * batch * height * across * blocks.groups * blocks.depth
+    input_time = NANOSECONDS_PER_NUMBER * batch * height * across * blocks.groups * blocks.depth
     parts = divide(tiles, panels, tile_time, input_time, weight_time, threads_for(cost))
-    fewest = -(-full_depth // _LONGEST_SUM)
-    pieces = next((n for n in range(fewest, 4 * fewest) if full_depth % n == 0), 1)
-    flush = max(1, _LONGEST_SUM // (full_depth // pieces))
+    pieces, flush = pieces_of(full_depth)
     resident = max(1, _GROUP_BYTES // (panel_size * dtype.itemsize))
     # Transposed weights are read in runs as wide as the panels packed together: memory wants them long.
     group = max(4 if blocks.out_stride == 1 else 1, resident)
@@ -353,7 +358,7 @@ def make_plan(walk: Walk, blocks: Blocks, batch: int, size: Sizes, result: Sizes
     return Plan(
         np.array(blocks, np.int64),
         np.ascontiguousarray(walk.taps, np.int64),
-        panel_rows(blocks, walk.taps, width),
+        panel_rows(blocks, walk.taps, width, lanes(dtype)),
         np.array(where, np.int64),
         np.ascontiguousarray(walk.rows, np.int64),
         np.ascontiguousarray(walk.columns, np.int64),

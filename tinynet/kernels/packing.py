@@ -61,8 +61,7 @@ def merges(weight_shape: tuple[int, ...], groups: int, dtype: np.dtype) -> bool:
 def pack_panel(weight, block, blocks, taps, first_lane, width, size, rows, panel, start):
     """panel[start:] = [tap][merged·depth][width]: the weights of `width` output channels from `first_lane`.
 
-    `rows` says where in the panel the lane of each of an output channel's weights begins, if they lie side by
-    side in memory; `size` is the number of lanes of a vector.
+    `rows` is that of `panel_rows`; `size` is the number of lanes of a vector.
     """
     merged, outs, depth, out_stride, depth_stride = blocks[1], blocks[2], blocks[3], blocks[4], blocks[5]
     used = min(width, merged * outs - first_lane)
@@ -70,6 +69,13 @@ def pack_panel(weight, block, blocks, taps, first_lane, width, size, rows, panel
     if merged > 1 or used < width:
         for index in range(len(taps) * merged * depth * width):
             panel[start + index] = 0
+    elif len(rows) > 0 and depth_stride != len(taps):  # those of one tap of an input channel, an output apart
+        whole = (depth - 1) * len(taps)  # a square may read beyond the last input channel's
+        for d in range(depth - 1):
+            for lane in range(0, width, size):
+                source = block * blocks[6] + (first_lane + lane) * out_stride + d * depth_stride
+                for k in range(0, len(rows), size):
+                    transpose_tile(weight, source + k, out_stride, rows, k, panel, start + d * width + lane)
     elif len(rows) > 0:  # the weights of an output channel lie side by side: square by square
         whole = len(rows) // size * size
         for k in range(0, whole, size):
@@ -115,12 +121,23 @@ def _pack_compiled(weight, blocks, taps, across, width, size, rows, panels):
                    panels, job * panel_size)  # fmt: skip
 
 
-def panel_rows(blocks: Blocks, taps: np.ndarray, width: int) -> np.ndarray:
-    """For `pack_panel`: where weight (d, t) of an output channel goes; empty where they do not lie side by side."""
-    if blocks.merged > 1 or blocks.depth_stride != len(taps):
+def panel_rows(blocks: Blocks, taps: np.ndarray, width: int, size: int) -> np.ndarray:
+    """For `pack_panel`: where the weights that it finds side by side go, in squares of `size`; empty for one by one.
+
+    Forward these are (d, t) of an output channel. Transposed they are the taps of an input and an output channel; the
+    last square is filled up with places of its first tap, which is stored last.
+    """
+    if blocks.merged > 1:
         return np.empty(0, np.int64)
-    d, t = np.divmod(np.arange(blocks.depth * len(taps)), len(taps))
-    return (t * blocks.depth + d) * width
+    if blocks.depth_stride == len(taps):
+        d, t = np.divmod(np.arange(blocks.depth * len(taps)), len(taps))
+        return (t * blocks.depth + d) * width
+    if blocks.out_stride != len(taps) or len(taps) == 1:
+        return np.empty(0, np.int64)
+    places = np.empty(-(-len(taps) // size) * size, np.int64)
+    places[:] = np.repeat(np.argsort(taps)[::size], size)
+    places[: len(taps)] = np.argsort(taps)
+    return places * blocks.depth * width
 
 
 def pack_forward(weight: np.ndarray, groups: int) -> np.ndarray:
@@ -131,5 +148,5 @@ def pack_forward(weight: np.ndarray, groups: int) -> np.ndarray:
     taps = np.arange(weight.shape[2] * weight.shape[3])
     panels = np.empty(groups // blocks.merged * across * len(taps) * blocks.merged * blocks.depth * width, weight.dtype)
     launch(_pack_compiled, readable(weight).reshape(-1), np.array(blocks, np.int64), taps, across, width,
-           lanes(weight.dtype), panel_rows(blocks, taps, width), panels, cost=panels.size)  # fmt: skip
+           lanes(weight.dtype), panel_rows(blocks, taps, width, lanes(weight.dtype)), panels, cost=panels.size)  # fmt: skip
     return panels

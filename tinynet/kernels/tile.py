@@ -60,10 +60,11 @@ def lanes(dtype: np.dtype | type) -> int:
 class Tile:
     """Stands for an intrinsic in the sources of kernels; Numba meets it when the first of them is compiled.
 
-    `emit` writes the instructions from an _Emitter and the operands: pointers where the kernel gives arrays.
+    `emit` writes the instructions from an _Emitter and the operands: pointers where the kernel gives arrays. The sums
+    of a product are `rows` x `vectors` registers.
     """
 
-    def __init__(self, emit: Callable[..., None], rows: Callable[[], int], vectors: int) -> None:
+    def __init__(self, emit: Callable[..., None], rows: Callable[[], int] | None, vectors: int) -> None:
         self._emit = emit
         self._rows = rows
         self._vectors = vectors
@@ -77,7 +78,7 @@ class Tile:
         from numba import types
         from numba.extending import intrinsic
 
-        emit, rows, vectors = self._emit, self._rows(), self._vectors
+        emit, rows, vectors = self._emit, self._rows() if self._rows else 1, self._vectors
 
         def tile(typing_context: Any, *kinds: Any) -> Any:
             itemsize = next(kind.dtype.bitwidth for kind in kinds if _holds_floats(kind)) // 8
@@ -140,6 +141,12 @@ class _Emitter:
                 self.builder.store(self.all(0.0), place)
         return grid
 
+    def variable(self, value: Any) -> Any:
+        """A place for a vector, holding `value`."""
+        place = self.cgutils.alloca_once(self.builder, self.vector)
+        self.builder.store(value, place)
+        return place
+
     def at(self, pointer: Any, offset: Any) -> Any:
         return self.builder.gep(pointer, [offset])
 
@@ -171,6 +178,10 @@ class _Emitter:
     def add_product(self, place: Any, a: Any, b: Any) -> None:
         """The step itself: place += a·b, lane by lane."""
         self.builder.store(self.builder.call(self._multiply_add, [a, b, self.builder.load(place)]), place)
+
+    def cut(self, value: Any, floor: Any) -> Any:
+        """The larger of the two, lane by lane; a NaN stays."""
+        return self.builder.select(self.builder.fcmp_ordered("<", value, floor), floor, value)
 
     def loop(self, count: Any) -> Any:
         return self.cgutils.for_range(self.builder, count)
@@ -248,9 +259,7 @@ def _emit_finish(e: _Emitter, grid: list[list[Any]], places: Any, count: Any, bi
                     other = e.load(e.at(residual, place), v)
                     builder.store(builder.fadd(builder.load(grid[r][v]), other), grid[r][v])
             for v in range(e.vectors):
-                value = builder.load(grid[r][v])
-                below = builder.fcmp_ordered("<", value, floor)  # false for NaN, which stays
-                e.store(builder.select(below, floor, value), e.at(result, place), v)
+                e.store(e.cut(builder.load(grid[r][v]), floor), e.at(result, place), v)
 
 
 # --- weights into panels: a square of registers, transposed -------------------------------------------------
@@ -260,6 +269,7 @@ def _emit_transpose(e: _Emitter, source: Any, start: Any, stride: Any, places: A
                     offset: Any) -> None:  # fmt: skip
     """panel[offset + places[first + j] + i] = source[start + i·stride + j] for i and j below the lanes of a vector.
 
+    The last j comes first, so that of several with one place the smallest stays.
     After stage s, vector i holds in blocks of 2s lanes what the transposed square has there.
     """
     builder = e.builder
@@ -279,7 +289,7 @@ def _emit_transpose(e: _Emitter, source: Any, start: Any, stride: Any, places: A
         lines = exchanged
         s *= 2
     target = e.at(panel, offset)
-    for j in range(e.lanes):
+    for j in reversed(range(e.lanes)):
         e.store(lines[j], e.at(target, builder.load(e.at(places, builder.add(first, e.constant(j))))))
 
 
@@ -334,7 +344,7 @@ def _half_rows() -> int:
 multiply_tile = Tile(_emit_product, tile_rows, VECTORS)
 multiply_half_tile = Tile(_emit_product, _half_rows, VECTORS)
 multiply_narrow_tile = Tile(_emit_product, tile_rows, 1)
-copy_tile = Tile(_emit_copy, tile_rows, VECTORS)
-transpose_tile = Tile(_emit_transpose, tile_rows, 1)
+copy_tile = Tile(_emit_copy, None, VECTORS)
+transpose_tile = Tile(_emit_transpose, None, 1)
 correlate_tile = Tile(_emit_correlation, correlated_rows, VECTORS)
 correlate_narrow_tile = Tile(_emit_correlation, correlated_rows, 1)
