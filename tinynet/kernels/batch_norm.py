@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynet.kernels.elementwise import at, block_lines, fold_line, line_length, lines_of, scale_shift
+from tinynet.kernels.elementwise import at, block_lines, fold_line, line_length, scale_shift
 from tinynet.kernels.launch import inner, jit, launch, prange, readable
 from tinynet.kernels.layout import channels_last, channels_last_empty, pixels, rows
 from tinynet.kernels.registry import Kernel
@@ -154,13 +154,58 @@ def _batch_norm_eval_backward_numpy(grad, x, weight, mean, variance, eps):
 
 
 # The compiled kernels take x as (sets, numbers): pixel after pixel of every set that shares its statistics. Batch
-# norm has one set, group norm (group_norm.py) one per image. Coefficients come as lines, (sets, length).
+# norm has one set, group norm (group_norm.py) one per image. What every channel has comes as (sets, C) in float64.
+
+
+@inner
+def _lines_of(values, line, like):
+    """(sets, C) as lines of the dtype of `like`: the channels' numbers for pixel after pixel."""
+    sets, channels = values.shape
+    lines = np.empty((sets, line), like.dtype)
+    for s in range(sets):
+        for k in range(line):
+            lines[s, k] = values[s, k % channels]
+    return lines
+
+
+@inner
+def _sample_means(x, means):
+    """means (sets, C) of some 16 pixels, as far as they are finite."""
+    sets, channels = means.shape
+    pixels_in_all = x.shape[1] // channels
+    step = max(1, pixels_in_all // 16)
+    for s in range(sets):
+        for c in range(channels):
+            means[s, c] = 0
+        for pixel in range(0, pixels_in_all, step):
+            for c in range(channels):
+                means[s, c] += x[s, pixel * channels + c]
+        for c in range(channels):
+            mean = x.dtype.type(means[s, c] / ((pixels_in_all + step - 1) // step))
+            means[s, c] = mean if np.isfinite(mean) else 0
+
+
+@inner
+def _fold_blocks(partial, totals):
+    """totals (2, sets, C) = the sums of all blocks (sets, blocks, 2, C)."""
+    sets, blocks, kinds, channels = partial.shape
+    for s in range(sets):
+        for kind in range(kinds):
+            for c in range(channels):
+                totals[kind, s, c] = 0
+            for block in range(blocks):
+                for c in range(channels):
+                    totals[kind, s, c] += partial[s, block, kind, c]
 
 
 @jit
-def _moments_compiled(x, centre, lines, partial):
+def _moments_compiled(x, line, lines, partial, moments):
     sets, blocks = partial.shape[:2]
-    line, size = centre.shape[1], x.shape[1]
+    size, channels = x.shape[1], partial.shape[3]
+    mean, variance = moments[0], moments[1]
+    means = np.empty((sets, channels))
+    _sample_means(x, means)
+    centre = _lines_of(means, line, x)
     for job in prange(sets * blocks):
         s = job // blocks
         block = job % blocks
@@ -184,6 +229,14 @@ def _moments_compiled(x, centre, lines, partial):
             first += line
         fold_line(sums, partial[s, block, 0])
         fold_line(squares, partial[s, block, 1])
+    _fold_blocks(partial, moments)
+    count = size // channels
+    for s in range(sets):
+        for c in range(channels):
+            offset = mean[s, c] / count
+            spread = variance[s, c] / count - offset * offset
+            mean[s, c] = means[s, c] + offset
+            variance[s, c] = 0 if spread < 0 else spread  # a NaN stays
 
 
 @inner
@@ -206,8 +259,10 @@ def _normalise_lines(x, mean, scale, shift, first, y):
 
 
 @jit
-def _normalise_compiled(x, mean, scale, shift, y):
-    sets, line = mean.shape
+def _normalise_compiled(x, coefficients, line, y):
+    sets = len(x)
+    mean, scale = _lines_of(coefficients[0], line, x), _lines_of(coefficients[1], line, x)
+    shift = _lines_of(coefficients[2], line, x)
     blocks = (x.shape[1] + 4 * line - 1) // (4 * line)
     for job in prange(sets * blocks):
         s = job // blocks
@@ -232,9 +287,10 @@ def _evaluate_compiled(x, mean, variance, weight, bias, eps, line, y):
 
 
 @jit
-def _gradient_moments_compiled(grad, x, mean, lines, partial):
+def _gradient_moments_compiled(grad, x, means, line, lines, partial, moments):
     sets, blocks = partial.shape[:2]
-    line, size = mean.shape[1], x.shape[1]
+    size = x.shape[1]
+    mean = _lines_of(means, line, x)
     for job in prange(sets * blocks):
         s = job // blocks
         block = job % blocks
@@ -260,12 +316,14 @@ def _gradient_moments_compiled(grad, x, mean, lines, partial):
             first += line
         fold_line(sums, partial[s, block, 0])
         fold_line(products, partial[s, block, 1])
+    _fold_blocks(partial, moments)
 
 
 @jit
-def _input_gradient_compiled(grad, x, mean, slope, shift, factor, grad_x):
-    sets, line = mean.shape
-    size = x.shape[1]
+def _input_gradient_compiled(grad, x, coefficients, line, grad_x):
+    sets, size = x.shape
+    mean, slope = _lines_of(coefficients[0], line, x), _lines_of(coefficients[1], line, x)
+    shift, factor = _lines_of(coefficients[2], line, x), _lines_of(coefficients[3], line, x)
     blocks = (size + 2 * line - 1) // (2 * line)
     for job in prange(sets * blocks):
         s = job // blocks
@@ -283,43 +341,35 @@ def _input_gradient_compiled(grad, x, mean, slope, shift, factor, grad_x):
                     grad_x[s, at(start + k)] = grad[s, at(start + k)] * factor[s, k] - a
 
 
-def moments(x: np.ndarray, channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance (sets, C) of the rows of pixels x (sets, numbers), in float64."""
-    sets, size = x.shape
-    length, count = line_length(size, channels), size // channels
+def moments(x: np.ndarray, channels: int) -> np.ndarray:
+    """Mean and biased variance (2, sets, C) of the rows of pixels x (sets, numbers), in float64."""
+    (sets, size), length = x.shape, line_length(x.shape[1], channels)
     each, blocks = block_lines(size, length)
-    with np.errstate(invalid="ignore", over="ignore"):
-        sample = x.reshape(sets, count, channels)[:, :: max(1, count // 16)].mean(1, dtype=np.float64).astype(x.dtype)
-        sample[~np.isfinite(sample)] = 0
-        partial = np.empty((sets, blocks, 2, channels))
-        launch(_moments_compiled, x, *lines_of(length, sample, dtype=x.dtype), each, partial, cost=0.1 * x.size)
-        totals = partial.sum(1) / count
-        offset, squares = totals[:, 0], totals[:, 1]
-        return sample + offset, np.maximum(squares - offset * offset, 0)
+    partial, found = np.empty((sets, blocks, 2, channels)), np.empty((2, sets, channels))
+    launch(_moments_compiled, x, length, each, partial, found, cost=0.1 * x.size)
+    return found
 
 
-def normalise(x: np.ndarray, y: np.ndarray, *coefficients: np.ndarray) -> None:
-    """y = (x - mean)·scale + shift for x, y (sets, numbers) and coefficients mean, scale, shift (sets, C)."""
-    lines = lines_of(line_length(x.shape[1], coefficients[0].shape[1]), *coefficients, dtype=x.dtype)
-    launch(_normalise_compiled, x, *lines, y, cost=0.15 * x.size)
+def normalise(x: np.ndarray, y: np.ndarray, coefficients: np.ndarray) -> None:
+    """y = (x - mean)·scale + shift for x, y (sets, numbers); coefficients mean, scale, shift (3, sets, C), float64."""
+    length = line_length(x.shape[1], coefficients.shape[2])
+    launch(_normalise_compiled, x, coefficients, length, y, cost=0.15 * x.size)
 
 
-def gradient_moments(grad: np.ndarray, x: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums (sets, C) of grad and of grad·(x - mean) for grad, x (sets, numbers) and mean (sets, C), in float64."""
+def gradient_moments(grad: np.ndarray, x: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Sums (2, sets, C) of grad and of grad·(x - mean) for grad, x (sets, numbers) and mean (sets, C), in float64."""
     (sets, size), channels = x.shape, mean.shape[1]
     length = line_length(size, channels)
     each, blocks = block_lines(size, length)
-    partial = np.empty((sets, blocks, 2, channels))
-    line = lines_of(length, mean, dtype=x.dtype)
-    launch(_gradient_moments_compiled, grad, x, *line, each, partial, cost=0.15 * x.size)
-    totals = partial.sum(1)
-    return totals[:, 0], totals[:, 1]
+    partial, found = np.empty((sets, blocks, 2, channels)), np.empty((2, sets, channels))
+    launch(_gradient_moments_compiled, grad, x, mean, length, each, partial, found, cost=0.15 * x.size)
+    return found
 
 
-def input_gradient(grad: np.ndarray, x: np.ndarray, grad_x: np.ndarray, *coefficients: np.ndarray) -> None:
-    """grad_x = grad·factor - (x - mean)·slope - shift; coefficients mean, slope, shift, factor (sets, C)."""
-    lines = lines_of(line_length(x.shape[1], coefficients[0].shape[1]), *coefficients, dtype=x.dtype)
-    launch(_input_gradient_compiled, grad, x, *lines, grad_x, cost=0.25 * x.size)
+def input_gradient(grad: np.ndarray, x: np.ndarray, grad_x: np.ndarray, coefficients: np.ndarray) -> None:
+    """grad_x = grad·factor - (x - mean)·slope - shift; coefficients mean, slope, shift, factor (4, sets, C), float64."""
+    length = line_length(x.shape[1], coefficients.shape[2])
+    launch(_input_gradient_compiled, grad, x, coefficients, length, grad_x, cost=0.25 * x.size)
 
 
 def _one_set(x: np.ndarray) -> np.ndarray:
@@ -330,7 +380,7 @@ def _batch_norm_train_numba(x, weight, bias, eps):
     if not x.size:
         return _batch_norm_train_numpy(x, weight, bias, eps)
     x = channels_last(x)
-    mean, variance = (statistic[0].astype(x.dtype) for statistic in moments(_one_set(x), x.shape[1]))
+    mean, variance = moments(_one_set(x), x.shape[1])[:, 0].astype(x.dtype)
     return _batch_norm_eval_numba(x, weight, bias, mean, variance, eps), mean, variance
 
 
@@ -348,8 +398,8 @@ def _batch_norm_eval_numba(x, weight, bias, mean, variance, eps):
 
 def _channel_gradients_numba(grad, x, mean, variance, eps):
     """Sum of grad·normalised x and of grad over each channel, in float64."""
-    grad_bias, product = gradient_moments(_one_set(grad), _one_set(x), mean[None])
-    return product[0] * _inverse_deviation(variance, eps), grad_bias[0]
+    grad_bias, product = gradient_moments(_one_set(grad), _one_set(x), mean[None].astype(np.float64))[:, 0]
+    return product * _inverse_deviation(variance, eps), grad_bias
 
 
 def _batch_norm_train_backward_numba(grad, x, weight, mean, variance, eps):
@@ -359,9 +409,10 @@ def _batch_norm_train_backward_numba(grad, x, weight, mean, variance, eps):
     grad_weight, grad_bias = _channel_gradients_numba(grad, x, mean, variance, eps)
     inverse, count = _inverse_deviation(variance, eps), x.size // x.shape[1]
     factor = inverse * _ones_or(weight, x.shape[1], x.dtype)
-    coefficients = mean, factor * inverse * grad_weight / count, factor * grad_bias / count, factor
+    share = factor / count
+    coefficients = np.stack((mean, share * inverse * grad_weight, share * grad_bias, factor))
     grad_x = channels_last_empty(x.shape, x.dtype)
-    input_gradient(*map(_one_set, (grad, x, grad_x)), *(vector[None] for vector in coefficients))
+    input_gradient(*map(_one_set, (grad, x, grad_x)), coefficients[:, None])
     return grad_x, grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
 
 

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from tinynet.kernels import correlation, depthwise, indirect, packing, winograd
+from tinynet.kernels import correlation, depthwise, indirect, packing, winograd, winograd_gradient
 from tinynet.kernels.geometry import Sizes, convolution_output_size
 from tinynet.kernels.im2col import col2im, im2col
 from tinynet.kernels.launch import product
@@ -192,9 +192,12 @@ def _weight_gradient_numba(grad, x, weight_shape, stride, padding, dilation, gro
     if _is_depthwise(x.shape[1], weight_shape, groups):
         return depthwise.weight_gradient(grad, x, weight_shape, stride, padding, dilation)
     total = None
+    window = (stride, padding, dilation, groups)
+    by_winograd = winograd_gradient.wins(x.shape, weight_shape, *window, x.dtype)
     for images in _launch_slices(len(x), grad.shape, weight_shape):
-        window = (stride, padding, dilation, groups)
-        part = correlation.weight_gradient(grad[images], x[images], weight_shape, *window)
+        part = winograd_gradient.weight_gradient(grad[images], x[images], padding) if by_winograd else None
+        if part is None:
+            part = correlation.weight_gradient(grad[images], x[images], weight_shape, *window)
         total = part if total is None else total + part
     return total
 

@@ -222,8 +222,9 @@ def weight_gradient(grad: np.ndarray, x: np.ndarray, weight_shape: tuple[int, ..
     sums = empty(plan.sums, x.dtype)
     launch(_correlate_compiled, pixels(x), rows(grad), plan.where, plan.rows, plan.columns, plan.ring, plan.zeros,
            plan.tiles, sums, plan.jobs, cost=plan.cost)  # fmt: skip
-    grad_weight = empty((*weight_shape[:2], weight_shape[2] * weight_shape[3]), x.dtype)
+    grad_weight = empty(weight_shape, x.dtype)
+    taps = grad_weight.reshape(*weight_shape[:2], weight_shape[2] * weight_shape[3])
     blocks = plan.blocks
-    launch(_collect_compiled, sums, plan.tiles, blocks.outs, blocks.depth, plan.run, grad_weight,
+    launch(_collect_compiled, sums, plan.tiles, blocks.outs, blocks.depth, plan.run, taps,
            cost=grad_weight.size * len(sums))  # fmt: skip
-    return grad_weight.reshape(weight_shape)
+    return grad_weight

@@ -41,7 +41,7 @@ def group_norm(x, weight, bias, groups, eps) -> tuple[np.ndarray, np.ndarray, np
     if weight is not None:
         scale *= weight
     shift = np.zeros_like(scale) if bias is None else np.broadcast_to(bias, scale.shape)
-    normalise(_sets(x), _sets(y), _spread(mean, channels), scale, shift)
+    normalise(_sets(x), _sets(y), np.stack((_spread(mean, channels), scale, shift)))
     return y, mean, variance
 
 
@@ -50,12 +50,12 @@ def group_norm_backward(grad, x, weight, mean, variance, eps) -> tuple[np.ndarra
     channels, groups = x.shape[1], mean.shape[1]
     length = x.size // (x.shape[0] * channels)
     grad_x = channels_last_empty(x.shape, x.dtype)
-    centre = _spread(mean, channels)
+    centre = _spread(mean, channels).astype(np.float64)
     inverse = _spread(1 / np.sqrt(variance.astype(np.float64) + eps), channels)
     total, product = gradient_moments(_sets(grad), _sets(x), centre)
     factor = inverse if weight is None else inverse * weight
     # the mean over a group of grad·weight, and of the same times the normalised x: parts that x's own mean took
     mean_grad = _spread(_over_groups(total * factor, groups), channels) / length
     slope = _spread(_over_groups(product * factor, groups), channels) * inverse**2 / length
-    input_gradient(_sets(grad), _sets(x), _sets(grad_x), centre, slope, mean_grad, factor)
+    input_gradient(_sets(grad), _sets(x), _sets(grad_x), np.stack((centre, slope, mean_grad, factor)))
     return grad_x, (product * inverse).sum(0).astype(x.dtype), total.sum(0).astype(x.dtype)

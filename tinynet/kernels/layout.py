@@ -47,7 +47,13 @@ def _transposed(matrices: np.ndarray) -> np.ndarray:
 
 def channels_last_empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """An uninitialised array of `shape` (N, C, ...) whose channels are adjacent in memory."""
-    return _to_channels_first(empty((shape[0], *shape[2:], shape[1]), dtype))
+    itemsize = np.dtype(dtype).itemsize
+    step = itemsize * shape[1]
+    strides = []
+    for size in reversed(shape[2:]):
+        strides.append(step)
+        step *= size
+    return empty(shape, dtype, (step, itemsize, *reversed(strides)))
 
 
 def empty_like(array: np.ndarray) -> np.ndarray:

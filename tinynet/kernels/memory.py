@@ -3,49 +3,75 @@
 The system gives out memory in pages that it fills with zeros first, which takes as long as a kernel needs to write
 its result: of a training step a tenth. So the memory of an array that is no longer needed is kept and becomes the
 next one of about its size; it is often still in a cache. A block returns here when the last array that shows
-it is gone, views included. What lies idle is bounded; `release` gives it back.
+it is gone, views included. What lies idle is bounded; `release` gives it back. Blocks begin with a line of cache:
+a vector of 64 bytes that lies across two lines takes two loads.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _SMALLEST = 1 << 18  # bytes; the C library keeps smaller pieces itself
 _MOST_IDLE = 1 << 28  # bytes
+_LINE = 64  # bytes
 
-_idle: defaultdict[int, list[np.ndarray]] = defaultdict(list)
+
+class _Piece(NamedTuple):
+    """Memory of the system, and the address of its first whole line."""
+
+    memory: np.ndarray
+    address: int
+    size: int
+
+
+_idle: defaultdict[int, list[_Piece]] = defaultdict(list)
+_idle_bytes = [0]
 
 
 class _Block:
-    """The owner of a block while arrays show it: NumPy keeps it as their base."""
+    """The owner of a piece while arrays show it: NumPy keeps it as their base."""
 
-    def __init__(self, memory: np.ndarray) -> None:
-        self.memory = memory
-        self.__array_interface__ = memory.__array_interface__
+    __slots__ = ("__array_interface__", "piece")
+
+    def __init__(self, piece: _Piece, interface: dict[str, Any]) -> None:
+        self.piece = piece
+        self.__array_interface__ = interface
 
     def __del__(self, most: int = _MOST_IDLE) -> None:
-        # A list's append is one step, so a garbage collection in the middle of `empty` does no harm.
-        if idle_bytes() + self.memory.size <= most:
-            _idle[self.memory.size].append(self.memory)
+        # Every line is one step for other threads and for a garbage collection in the middle of `empty`.
+        piece = self.piece
+        if _idle_bytes[0] + piece.size <= most:
+            _idle_bytes[0] += piece.size
+            _idle[piece.size].append(piece)
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """An uninitialised C-contiguous array, as np.empty."""
+def empty(shape: tuple[int, ...], dtype: np.dtype | type, strides: tuple[int, ...] | None = None) -> np.ndarray:
+    """An uninitialised array, as np.empty; `strides` (bytes) for an order without gaps that is not row-major."""
     dtype = np.dtype(dtype)
     size = dtype.itemsize * math.prod(shape)
     if size < _SMALLEST:
-        return np.empty(shape, dtype)
+        return np.ndarray(shape, dtype, strides=strides)
     rounded = _rounded(size)
     try:
-        memory = _idle[rounded].pop()
+        piece = _idle[rounded].pop()
+        _idle_bytes[0] -= rounded
     except IndexError:
-        memory = _fresh(rounded)
-    block: Any = _Block(memory)
-    return np.asarray(block)[:size].view(dtype).reshape(shape)
+        piece = _fresh(rounded)
+    block: Any = _Block(
+        piece,
+        {"data": (piece.address, False), "shape": shape, "typestr": dtype.str, "strides": strides, "version": 3},
+    )
+    return np.asarray(block)
+
+
+def is_whole(array: np.ndarray) -> bool:
+    """Whether `array` is all of its memory and not a view of another array: nobody else shows it without it."""
+    base = array.base
+    return base is None or type(base) is _Block
 
 
 def _rounded(size: int) -> int:
@@ -54,19 +80,22 @@ def _rounded(size: int) -> int:
     return -(-size // step) * step
 
 
-def _fresh(size: int) -> np.ndarray:
+def _fresh(size: int) -> _Piece:
     try:
-        return np.empty(size, np.uint8)
+        memory = np.empty(size + _LINE, np.uint8)
     except MemoryError:
         release()
-        return np.empty(size, np.uint8)
+        memory = np.empty(size + _LINE, np.uint8)
+    return _Piece(memory, -(-memory.ctypes.data // _LINE) * _LINE, size)
 
 
 def idle_bytes() -> int:
     """How much memory waits to be used again."""
-    return sum(size * len(blocks) for size, blocks in list(_idle.items()))
+    return _idle_bytes[0]
 
 
 def release() -> None:
     """Gives all idle memory back to the system."""
-    _idle.clear()
+    for pieces in list(_idle.values()):
+        while pieces:
+            _idle_bytes[0] -= pieces.pop().size

@@ -44,7 +44,7 @@ def local_gradient_sums(grad: np.ndarray, x: np.ndarray, mean: np.ndarray, inver
     if not x.size:
         return np.zeros((2, x.shape[1]))
     if runs_compiled("batch_norm_train_backward"):
-        total, product = gradient_moments(_row(grad), _row(x), mean[None])
+        total, product = gradient_moments(_row(grad), _row(x), mean[None].astype(np.float64))
         return np.stack([product[0] * inverse, total[0]])
     centred = x - mean.astype(np.float64).reshape(-1, 1)
     return np.stack([np.einsum("ncl,ncl->c", grad, centred) * inverse, grad.sum((0, 2), dtype=np.float64)])
@@ -62,8 +62,8 @@ def input_gradient_of_all(
     slope, shift = factor * inverse * means[0], factor * means[1]
     if x.size and runs_compiled("batch_norm_train_backward"):
         grad_x = channels_last_empty(x.shape, x.dtype)
-        coefficients = (vector[None] for vector in (mean, slope, shift, factor))
-        input_gradient(_row(grad), _row(x), rows(grad_x).reshape(1, -1), *coefficients)
+        coefficients = np.stack((mean, slope, shift, factor))[:, None]
+        input_gradient(_row(grad), _row(x), rows(grad_x).reshape(1, -1), coefficients)
         return grad_x
     columns = [vector.astype(x.dtype).reshape(-1, 1) for vector in (mean, slope, shift, factor)]
     return grad * columns[3] - ((x - columns[0]) * columns[1] + columns[2])

@@ -73,7 +73,7 @@ def _order(weight_shape: tuple[int, ...], transposed: bool, dtype: np.dtype) -> 
 
 
 @inner
-def _is_finite(check):
+def is_finite(check):
     total = np.float32(0)
     for value in check:
         total += value
@@ -85,7 +85,7 @@ def _transform_panel(weight, blocks, taps, rows, panel, width, packed, panels, p
     """panels[place:] = G g Gᵀ for a panel of output channels, by way of `packed`; returns if all are finite."""
     pack_panel(weight, 0, blocks, taps, panel * width, width, len(check), rows, packed, 0)
     weight_tile(packed, blocks[3] * width, panels, place, check)
-    return _is_finite(check)
+    return is_finite(check)
 
 
 @jit
@@ -113,7 +113,7 @@ def transformed(weight: np.ndarray, transposed: bool = False) -> np.ndarray | No
 
 
 @inner
-def _find_tile(number, where, zeros, base, pixel_bytes, addresses, places, first):
+def find_tile(number, where, zeros, base, pixel_bytes, addresses, places, first):
     """Where the 16 input pixels of tile `number` lie, and where its 4 output pixels go; -1 is nowhere."""
     height, width, above, left = where[0], where[1], where[2], where[3]
     down, across, out_height, out_width, channels = where[4], where[5], where[6], where[7], where[8]
@@ -138,7 +138,7 @@ def _find_tile(number, where, zeros, base, pixel_bytes, addresses, places, first
 
 @jit
 def _winograd_compiled(x, weight, blocks, taps, lane_starts, panels, where, zeros, bias, residual, relu, result, split,
-                       finite, panels_finite):  # fmt: skip
+                       room, finite, panels_finite):  # fmt: skip
     width, lane, tile, half, block = split[0], split[1], split[2], split[3], split[4]
     pieces, flush, pixel_parts, panel_parts = split[5], split[6], split[7], split[8]
     depth, outs = x.shape[3], where[8]
@@ -153,7 +153,7 @@ def _winograd_compiled(x, weight, blocks, taps, lane_starts, panels, where, zero
         last_panel = all_panels * (job % panel_parts + 1) // panel_parts
         first_group = groups * (job // panel_parts) // pixel_parts
         last_group = groups * (job // panel_parts + 1) // pixel_parts
-        inputs, products = np.empty(PLACES * plane, x.dtype), np.empty(PLACES * product_plane, x.dtype)
+        inputs, products = room[job, : PLACES * plane], room[job, PLACES * plane :]
         packed = np.empty(1 if packed_before else 9 * depth * width, x.dtype)
         own = np.empty(1 if packed_before else panel_size, x.dtype)
         weights = panels if packed_before else own
@@ -166,11 +166,11 @@ def _winograd_compiled(x, weight, blocks, taps, lane_starts, panels, where, zero
             count = min(block, last_group - first)
             for r in range(count * tile):
                 number = first * tile + r
-                _find_tile(number, where, np.int64(zeros.ctypes.data), np.int64(x.ctypes.data), depth * itemsize,
+                find_tile(number, where, np.int64(zeros.ctypes.data), np.int64(x.ctypes.data), depth * itemsize,
                            addresses, places, 4 * r)  # fmt: skip
                 input_tile(addresses, depth, inputs, r * depth, plane, check)
                 if number < tiles:
-                    finite[number] = _is_finite(check)
+                    finite[number] = is_finite(check)
                     if not finite[number]:
                         places[4 * r : 4 * r + 4] = -1
             for panel in range(first_panel, last_panel):
@@ -216,17 +216,23 @@ class Plan(NamedTuple):
     where: np.ndarray
     zeros: np.ndarray
     split: np.ndarray
+    room: Sizes  # numbers of every job
     few_tiles: bool  # fewer than output channels
     cost: float
+
+
+def where_of(x_shape: tuple[int, ...], out_shape: tuple[int, ...], padding: Sizes) -> np.ndarray:
+    """What `find_tile` has to know."""
+    down, across = -(-out_shape[2] // 2), -(-out_shape[3] // 2)
+    return np.array((*x_shape[2:], *padding, down, across, *out_shape[2:], out_shape[1], x_shape[0]), np.int64)
 
 
 @functools.lru_cache(maxsize=1024)
 def _plan(x_shape: tuple[int, ...], out_shape: tuple[int, ...], padding: Sizes, dtype: np.dtype,
           threads: int) -> Plan:  # fmt: skip
-    batch, depth, *size = x_shape
+    batch, depth = x_shape[:2]
     outs, output = out_shape[1], out_shape[2:]
     down, across = -(-output[0] // 2), -(-output[1] // 2)
-    where = (*size, *padding, down, across, *output, outs, batch)
     tile, width = tile_rows(), panel_width(outs, dtype)
     groups, panels = -(-batch * down * across // tile), -(-outs // width)
     few_tiles = batch * down * across < outs
@@ -240,8 +246,9 @@ def _plan(x_shape: tuple[int, ...], out_shape: tuple[int, ...], padding: Sizes, 
     block = -(-own // -(-own // most))
     half = tile if width == lanes(dtype) else tile // 2
     split = (width, lanes(dtype), tile, half, block, *indirect.pieces_of(depth), *parts)
-    return Plan((down, across), np.array(where, np.int64), np.zeros(max(depth, width), dtype),
-                np.array(split, np.int64), few_tiles, cost)  # fmt: skip
+    room = parts[0] * parts[1], PLACES * block * tile * (depth + width)
+    return Plan((down, across), where_of(x_shape, out_shape, padding), np.zeros(max(depth, width), dtype),
+                np.array(split, np.int64), room, few_tiles, cost)  # fmt: skip
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias: np.ndarray | None, padding: Sizes,
@@ -258,6 +265,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias:
     finite = np.empty(len(x) * plan.tiles[0] * plan.tiles[1], np.bool_)
     panels_finite = np.ones(-(-out.shape[1] // order.width), np.bool_)
     nothing = np.empty(0, x.dtype)
+    room = empty(plan.room, x.dtype)
     if panels is None and not plan.few_tiles:
         finite[:] = False
     else:
@@ -276,6 +284,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias:
             relu,
             out.transpose(0, 2, 3, 1).reshape(-1),
             plan.split,
+            room,
             finite,
             panels_finite,
             cost=plan.cost,

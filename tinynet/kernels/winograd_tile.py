@@ -1,4 +1,4 @@
-"""The three transformations of Winograd's F(2 x 2, 3 x 3) as vector instructions: additions of vectors of channels.
+"""The transformations of Winograd's F(2 x 2, 3 x 3) as vector instructions: additions of vectors of channels.
 
 In registers: the 16 numbers of a tile, for as many channels as a vector has; on AVX-512 half of the registers, so
 that nothing is stored between the transformation of the columns and that of the rows.
@@ -108,6 +108,46 @@ def _emit_output(e: Any, products: Any, start: Any, plane: Any, used: Any, place
                 e.store(e.cut(builder.load(total), floor), e.at(result, target))
 
 
+def _emit_gradient(e: Any, addresses: Any, channels: Any, target: Any, place: Any, plane: Any, check: Any) -> None:
+    """target[place + 16 planes] = A y Aᵀ, the 2 x 2 pixels of y being at `addresses`; `check` as for the input."""
+    builder = e.builder
+    minus = e.all(-1.0)
+
+    def transform(y: _Vectors) -> _Vectors:
+        return [y[0], builder.fadd(y[0], y[1]), builder.fsub(y[0], y[1]), builder.fmul(minus, y[1])]
+
+    pixels = [e.pointer(builder.load(e.at(addresses, e.constant(p)))) for p in range(4)]
+    checked = e.variable(e.all(0.0))
+    with e.loop(builder.udiv(channels, e.constant(e.lanes))) as step:
+        channel = builder.mul(step.index, e.constant(e.lanes))
+        done = _both_ways(transform, [e.load(e.at(pixel, channel)) for pixel in pixels], 2)
+        _store_planes(e, done, target, builder.add(place, channel), plane)
+        corners = builder.fadd(builder.fadd(done[0], done[3]), builder.fadd(done[12], done[15]))
+        e.add_product(checked, corners, e.all(0.0))
+    e.store(builder.load(checked), check)
+
+
+def _emit_weight_gradient(e: Any, sums: Any, start: Any, plane: Any, width: Any, rows: Any, result: Any) -> None:
+    """result (rows, 9, width) = Gᵀ u G, u being the 16 planes (rows, width) at sums[start + 16 planes]."""
+    builder = e.builder
+    half = e.all(0.5)
+
+    def transform(u: _Vectors) -> _Vectors:
+        middle = builder.fmul(half, builder.fadd(u[1], u[2]))
+        return [builder.fadd(u[0], middle), builder.fmul(half, builder.fsub(u[1], u[2])), builder.fadd(middle, u[3])]
+
+    across = builder.udiv(width, e.constant(e.lanes))
+    with e.loop(rows) as row, e.loop(across) as step:
+        lane = builder.mul(step.index, e.constant(e.lanes))
+        here = builder.add(builder.add(start, builder.mul(row.index, width)), lane)
+        u = [e.load(e.at(sums, builder.add(here, builder.mul(plane, e.constant(p))))) for p in range(PLACES)]
+        first = builder.add(builder.mul(row.index, builder.mul(width, e.constant(9))), lane)
+        for t, value in enumerate(_both_ways(transform, u, 4)):
+            e.store(value, e.at(result, builder.add(first, builder.mul(width, e.constant(t)))))
+
+
 input_tile = Tile(_emit_input, None, 1)
 weight_tile = Tile(_emit_weights, None, 1)
 output_tile = Tile(_emit_output, None, 1)
+gradient_tile = Tile(_emit_gradient, None, 1)
+weight_gradient_tile = Tile(_emit_weight_gradient, None, 1)

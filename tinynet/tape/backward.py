@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import GraphError
 from ..kernels.addition import add
+from ..kernels.memory import is_whole
 from . import anomaly
 from .node import Leaf, Node
 
@@ -39,6 +40,8 @@ class _Arriving:
             self.owned[index] = owned
         elif self.owned[index] and present.strides == array.strides:
             np.add(present, array, out=present)
+        elif owned and present.strides == array.strides:
+            self.arrays[index], self.owned[index] = np.add(present, array, out=array), True
         else:
             self.arrays[index] = np.asarray(add(present, array))
             self.owned[index] = True
@@ -220,10 +223,10 @@ def _call_backward(node: Node, arrays):
 
 
 def _is_fresh(array: np.ndarray, incoming, results) -> bool:
-    """Whether nobody else holds ``array``: it owns its memory and was returned once (see Operation)."""
+    """Whether nobody else holds ``array``: it is all of its memory and was returned once (see Operation)."""
     for other in incoming:
         if other is array:
             return False
-    if array.base is not None or not array.flags.writeable:
+    if not is_whole(array) or not array.flags.writeable:
         return False
     return len(results) == 1 or sum([array is other for other in results]) == 1
