@@ -7,7 +7,7 @@ import tinynet
 from tests.kernels.processes import output_of
 from tests.kernels.test_indirect import assert_close, normal
 from tinynet import kernels
-from tinynet.kernels import correlation, winograd_gradient
+from tinynet.kernels import correlation
 
 numba = pytest.importorskip("numba")
 

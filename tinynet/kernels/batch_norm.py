@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynet.kernels.elementwise import at, block_lines, fold_line, line_length, scale_shift
-from tinynet.kernels.launch import inner, jit, launch, prange, readable
+from tinynet.kernels.launch import inner, jit, launch, prange, readable, sequence
 from tinynet.kernels.layout import channels_last, channels_last_empty, pixels, rows
 from tinynet.kernels.registry import Kernel
 
@@ -286,6 +286,17 @@ def _evaluate_compiled(x, mean, variance, weight, bias, eps, line, y):
         _normalise_lines(x, means, scale, shift, job * 4 * line, y)
 
 
+@sequence
+def _train_compiled(x, weight, bias, eps, line, lines, partial, y, statistics):
+    """Both trips forward over one set (1, numbers); `statistics` (2, C) are mean and biased variance."""
+    channels = partial.shape[3]
+    moments = np.empty((2, 1, channels))
+    _moments_compiled(x, line, lines, partial, moments)
+    for c in range(channels):
+        statistics[0, c], statistics[1, c] = moments[0, 0, c], moments[1, 0, c]
+    _evaluate_compiled(x[0], statistics[0], statistics[1], weight, bias, eps, line, y)
+
+
 @jit
 def _gradient_moments_compiled(grad, x, means, line, lines, partial, moments):
     sets, blocks = partial.shape[:2]
@@ -341,6 +352,26 @@ def _input_gradient_compiled(grad, x, coefficients, line, grad_x):
                     grad_x[s, at(start + k)] = grad[s, at(start + k)] * factor[s, k] - a
 
 
+@sequence
+def _train_backward_compiled(grad, x, weight, mean, variance, eps, line, lines, partial, grad_x, gradients):
+    """Both trips backward over one set; `gradients` (2, C) are those of weight and bias."""
+    channels, count = len(mean), x.size // len(mean)
+    means, moments, coefficients = np.empty((1, channels)), np.empty((2, 1, channels)), np.empty((4, 1, channels))
+    for c in range(channels):
+        means[0, c] = mean[c]
+    _gradient_moments_compiled(grad, x, means, line, lines, partial, moments)
+    for c in range(channels):
+        inverse = 1 / np.sqrt(np.float64(variance[c]) + eps)
+        factor = inverse if len(weight) == 0 else inverse * weight[c]
+        grad_bias, grad_weight = moments[0, 0, c], moments[1, 0, c] * inverse
+        gradients[0, c], gradients[1, c] = grad_weight, grad_bias
+        coefficients[0, 0, c] = mean[c]
+        coefficients[1, 0, c] = factor / count * inverse * grad_weight
+        coefficients[2, 0, c] = factor / count * grad_bias
+        coefficients[3, 0, c] = factor
+    _input_gradient_compiled(grad, x, coefficients, line, grad_x)
+
+
 def moments(x: np.ndarray, channels: int) -> np.ndarray:
     """Mean and biased variance (2, sets, C) of the rows of pixels x (sets, numbers), in float64."""
     (sets, size), length = x.shape, line_length(x.shape[1], channels)
@@ -351,7 +382,7 @@ def moments(x: np.ndarray, channels: int) -> np.ndarray:
 
 
 def normalise(x: np.ndarray, y: np.ndarray, coefficients: np.ndarray) -> None:
-    """y = (x - mean)·scale + shift for x, y (sets, numbers); coefficients mean, scale, shift (3, sets, C), float64."""
+    """y = (x - mean)·scale + shift for x, y (sets, numbers); `coefficients` (3, sets, C) are mean, scale, shift."""
     length = line_length(x.shape[1], coefficients.shape[2])
     launch(_normalise_compiled, x, coefficients, length, y, cost=0.15 * x.size)
 
@@ -367,7 +398,7 @@ def gradient_moments(grad: np.ndarray, x: np.ndarray, mean: np.ndarray) -> np.nd
 
 
 def input_gradient(grad: np.ndarray, x: np.ndarray, grad_x: np.ndarray, coefficients: np.ndarray) -> None:
-    """grad_x = grad·factor - (x - mean)·slope - shift; coefficients mean, slope, shift, factor (4, sets, C), float64."""
+    """grad_x = grad·factor - (x - mean)·slope - shift; `coefficients` (4, sets, C) are mean, slope, shift, factor."""
     length = line_length(x.shape[1], coefficients.shape[2])
     launch(_input_gradient_compiled, grad, x, coefficients, length, grad_x, cost=0.25 * x.size)
 
@@ -376,23 +407,34 @@ def _one_set(x: np.ndarray) -> np.ndarray:
     return rows(x).reshape(1, -1)
 
 
+def _or_nothing(vector: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+    return np.empty(0, dtype) if vector is None else readable(vector)
+
+
 def _batch_norm_train_numba(x, weight, bias, eps):
     if not x.size:
         return _batch_norm_train_numpy(x, weight, bias, eps)
-    x = channels_last(x)
-    mean, variance = moments(_one_set(x), x.shape[1])[:, 0].astype(x.dtype)
-    return _batch_norm_eval_numba(x, weight, bias, mean, variance, eps), mean, variance
+    y, statistics = channels_last_empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
+    line, each, partial = _trip(x)
+    launch(_train_compiled, _one_set(x), _or_nothing(weight, x.dtype), _or_nothing(bias, x.dtype), eps, line, each,
+           partial, pixels(y).reshape(-1), statistics, cost=0.25 * x.size)  # fmt: skip
+    return y, statistics[0], statistics[1]
+
+
+def _trip(x: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """A line's length, a block's lines and room for the sums of all blocks, of one set x (N, C, L)."""
+    line = line_length(x.size, x.shape[1])
+    each, blocks = block_lines(x.size, line)
+    return line, each, np.empty((1, blocks, 2, x.shape[1]))
 
 
 def _batch_norm_eval_numba(x, weight, bias, mean, variance, eps):
     y = channels_last_empty(x.shape, x.dtype)
     if x.size:
-        nothing = np.empty(0, x.dtype)
-        weight, bias = (nothing if vector is None else readable(vector) for vector in (weight, bias))
         line = line_length(x.size, x.shape[1])
-        statistics = readable(mean), readable(variance)
-        launch(_evaluate_compiled, pixels(x).reshape(-1), *statistics, weight, bias, eps, line,
-               pixels(y).reshape(-1), cost=0.15 * x.size)  # fmt: skip
+        launch(_evaluate_compiled, pixels(x).reshape(-1), readable(mean), readable(variance),
+               _or_nothing(weight, x.dtype), _or_nothing(bias, x.dtype), eps, line, pixels(y).reshape(-1),
+               cost=0.15 * x.size)  # fmt: skip
     return y
 
 
@@ -405,15 +447,11 @@ def _channel_gradients_numba(grad, x, mean, variance, eps):
 def _batch_norm_train_backward_numba(grad, x, weight, mean, variance, eps):
     if not x.size:
         return _batch_norm_train_backward_numpy(grad, x, weight, mean, variance, eps)
-    grad, x = channels_last(grad), channels_last(x)
-    grad_weight, grad_bias = _channel_gradients_numba(grad, x, mean, variance, eps)
-    inverse, count = _inverse_deviation(variance, eps), x.size // x.shape[1]
-    factor = inverse * _ones_or(weight, x.shape[1], x.dtype)
-    share = factor / count
-    coefficients = np.stack((mean, share * inverse * grad_weight, share * grad_bias, factor))
-    grad_x = channels_last_empty(x.shape, x.dtype)
-    input_gradient(*map(_one_set, (grad, x, grad_x)), coefficients[:, None])
-    return grad_x, grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
+    grad_x, gradients = channels_last_empty(x.shape, x.dtype), np.empty((2, x.shape[1]), x.dtype)
+    line, each, partial = _trip(x)
+    launch(_train_backward_compiled, _one_set(grad), _one_set(x), _or_nothing(weight, x.dtype), readable(mean),
+           readable(variance), eps, line, each, partial, _one_set(grad_x), gradients, cost=0.4 * x.size)  # fmt: skip
+    return grad_x, gradients[0], gradients[1]
 
 
 def _batch_norm_eval_backward_numba(grad, x, weight, mean, variance, eps):

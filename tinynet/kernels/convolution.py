@@ -177,7 +177,7 @@ def _input_gradient_numba(grad, weight, input_shape, stride, padding, dilation, 
         return _input_gradient_numpy(grad, weight, input_shape, stride, padding, dilation, groups)
     grad_x = channels_last_empty(input_shape, grad.dtype)
     turned = tuple(2 - pad for pad in padding)  # the padding of the convolution that gives it
-    by_winograd = min(turned) >= 0 and winograd.wins(grad.shape, weight.shape, stride, turned, dilation, groups, grad.dtype)
+    by_winograd = winograd.wins(grad.shape, weight.shape, stride, turned, dilation, groups, grad.dtype)
     for images in _launch_slices(len(grad), grad.shape, weight.shape):
         if by_winograd:
             winograd.convolve(grad[images], weight, None, None, turned, grad_x[images], transposed=True)

@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
+from tinynet.kernels import memory
 from tinynet.kernels.geometry import Sizes, convolution_output_size, valid_outputs
 from tinynet.kernels.launch import inner, jit, launch, prange, readable
 from tinynet.kernels.registry import Kernel
@@ -27,13 +26,12 @@ def _column_shape(
 def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """np.empty for columns, refused with its size where it would take more than half of the memory."""
     size = float(np.prod(shape, dtype=np.float64)) * dtype.itemsize
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if size > memory / 2:
-            raise MemoryError(
-                f"im2col: columns of shape {tuple(shape)} in {dtype} need {size / 1e9:.1f} GB, "
-                f"this machine has {memory / 1e9:.1f} GB"
-            )
+    there = memory.of_this_machine()
+    if there is not None and size > there / 2:
+        raise MemoryError(
+            f"im2col: columns of shape {tuple(shape)} in {dtype} need {size / 1e9:.1f} GB, "
+            f"this machine has {there / 1e9:.1f} GB"
+        )
     return np.empty(shape, dtype)
 
 

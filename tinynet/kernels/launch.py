@@ -130,6 +130,11 @@ def jit(function: Callable[..., Any]) -> Compiled:
     return Compiled(function, parallel=True)
 
 
+def sequence(function: Callable[..., Any]) -> Compiled:
+    """Kernels one after the other, to be started with one `launch`."""
+    return Compiled(function, parallel=False)
+
+
 def inner(function: Callable[..., Any]) -> Compiled:
     """A function that kernels call inside their loops."""
     return Compiled(function, parallel=False)

@@ -147,6 +147,7 @@ def pack_forward(weight: np.ndarray, groups: int) -> np.ndarray:
     across = -(-blocks.merged * blocks.outs // width)
     taps = np.arange(weight.shape[2] * weight.shape[3])
     panels = np.empty(groups // blocks.merged * across * len(taps) * blocks.merged * blocks.depth * width, weight.dtype)
-    launch(_pack_compiled, readable(weight).reshape(-1), np.array(blocks, np.int64), taps, across, width,
-           lanes(weight.dtype), panel_rows(blocks, taps, width, lanes(weight.dtype)), panels, cost=panels.size)  # fmt: skip
+    lane = lanes(weight.dtype)
+    launch(_pack_compiled, readable(weight).reshape(-1), np.array(blocks, np.int64), taps, across, width, lane,
+           panel_rows(blocks, taps, width, lane), panels, cost=panels.size)  # fmt: skip
     return panels

@@ -42,7 +42,7 @@ _FULLEST = 0.75  # the least part of the tiles' pixels that must lie inside of t
 def wins(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride: Sizes, padding: Sizes, dilation: Sizes,
          groups: int, dtype: np.dtype) -> bool:  # fmt: skip
     """Whether a convolution of these shapes is done here. It depends on nothing else, so that bits do not either."""
-    once = tuple(stride) == tuple(dilation) == (1, 1) and groups == 1 and max(padding) <= 2
+    once = tuple(stride) == tuple(dilation) == (1, 1) and groups == 1 and min(padding) >= 0 and max(padding) <= 2
     if tuple(weight_shape[2:]) != (3, 3) or not once or np.dtype(dtype) != np.float32:
         return False
     if any(channels % lanes(dtype) for channels in weight_shape[:2]):
@@ -100,7 +100,7 @@ def _transform_weights_compiled(weight, blocks, taps, rows, width, lane, panels,
 def transformed(weight: np.ndarray, transposed: bool = False) -> np.ndarray | None:
     """G g Gᵀ of a weight (O, C, 3, 3) in panels, None if it is not finite; `transposed` for the input gradient."""
     order = _order(weight.shape, transposed, weight.dtype)
-    outs, depth = weight.shape[1::-1] if transposed else weight.shape[:2]
+    outs, depth = weight.shape[:2] if not transposed else (weight.shape[1], weight.shape[0])
     count = -(-outs // order.width)
     panels = empty((count * PLACES * depth * order.width,), weight.dtype)
     finite = np.empty(count, np.bool_)
@@ -136,17 +136,56 @@ def find_tile(number, where, zeros, base, pixel_bytes, addresses, places, first)
             places[first + 2 * i + j] = place if within else -1
 
 
+@inner
+def _transform_tiles(x, first, count, where, zeros, inputs, plane, check, places, finite):
+    """`inputs` (place, tile, channel) of tiles from `first`, and where their pixels go: nowhere if not finite."""
+    depth = x.shape[3]
+    addresses = np.empty(PLACES, np.int64)
+    for r in range(count):
+        find_tile(first + r, where, np.int64(zeros.ctypes.data), np.int64(x.ctypes.data), depth * x.itemsize,
+                  addresses, places, 4 * r)  # fmt: skip
+        input_tile(addresses, depth, inputs, r * depth, plane, check)
+        if first + r < len(finite):
+            finite[first + r] = is_finite(check)
+            if not finite[first + r]:
+                places[4 * r : 4 * r + 4] = -1
+
+
+@inner
+def _multiply(inputs, plane, depth, groups, left, weights, begin, width, shape, zeros, sums, rows, table, products,
+              product_plane):  # fmt: skip
+    """products (place, tile, output channel) of a panel of weights, for `groups` register tiles; `left` rows count."""
+    tile, half, pieces, flush = shape[0], shape[1], shape[2], shape[3]
+    piece = depth // pieces
+    start, itemsize = np.int64(inputs.ctypes.data), inputs.itemsize
+    for p in range(PLACES):
+        place = begin + p * depth * width
+        for group in range(groups):
+            for part in range(pieces):
+                for r in range(tile):
+                    number = p * plane + (group * tile + r) * depth + part * piece
+                    table[part * tile + r] = start + number * itemsize
+            target = products[p * product_plane + group * tile * width :]
+            if half == tile:
+                multiply_narrow_tile(table, pieces, piece, flush, weights, place, sums, rows, tile, width,
+                                     zeros, zeros, False, False, target)  # fmt: skip
+            elif left - group * tile <= half and pieces == 1:
+                multiply_half_tile(table, pieces, piece, flush, weights, place, sums, rows, half, width,
+                                   zeros, zeros, False, False, target)  # fmt: skip
+            else:
+                multiply_tile(table, pieces, piece, flush, weights, place, sums, rows, tile, width,
+                              zeros, zeros, False, False, target)  # fmt: skip
+
+
 @jit
 def _winograd_compiled(x, weight, blocks, taps, lane_starts, panels, where, zeros, bias, residual, relu, result, split,
-                       room, finite, panels_finite):  # fmt: skip
-    width, lane, tile, half, block = split[0], split[1], split[2], split[3], split[4]
-    pieces, flush, pixel_parts, panel_parts = split[5], split[6], split[7], split[8]
+                       shape, room, finite, panels_finite):  # fmt: skip
+    width, lane, block, pixel_parts, panel_parts = split[0], split[1], split[2], split[3], split[4]
+    tile, pieces = shape[0], shape[2]
     depth, outs = x.shape[3], where[8]
-    tiles, groups = len(finite), (len(finite) + tile - 1) // tile
-    all_panels = len(panels_finite)
-    panel_size = PLACES * depth * width
+    tiles, all_panels = len(finite), len(panels_finite)
+    groups = (tiles + tile - 1) // tile
     plane, product_plane = block * tile * depth, block * tile * width
-    itemsize, piece = x.itemsize, depth // pieces
     joined, packed_before = len(residual) > 0, len(panels) > 0
     for job in prange(pixel_parts * panel_parts):
         first_panel = all_panels * (job % panel_parts) // panel_parts
@@ -155,53 +194,25 @@ def _winograd_compiled(x, weight, blocks, taps, lane_starts, panels, where, zero
         last_group = groups * (job // panel_parts + 1) // pixel_parts
         inputs, products = room[job, : PLACES * plane], room[job, PLACES * plane :]
         packed = np.empty(1 if packed_before else 9 * depth * width, x.dtype)
-        own = np.empty(1 if packed_before else panel_size, x.dtype)
-        weights = panels if packed_before else own
-        sums, check = np.empty(tile * width, x.dtype), np.empty(lane, x.dtype)
-        addresses, places = np.empty(PLACES, np.int64), np.empty(4 * block * tile, np.int64)
-        table = np.empty(pieces * tile, np.int64)
-        rows = np.arange(tile) * width
-        start = np.int64(inputs.ctypes.data)
+        own = np.empty(1 if packed_before else PLACES * depth * width, x.dtype)
+        sums, check, rows = np.empty(tile * width, x.dtype), np.empty(lane, x.dtype), np.arange(tile) * width
+        table, places = np.empty(pieces * tile, np.int64), np.empty(4 * block * tile, np.int64)
         for first in range(first_group, last_group, block):
-            count = min(block, last_group - first)
-            for r in range(count * tile):
-                number = first * tile + r
-                find_tile(number, where, np.int64(zeros.ctypes.data), np.int64(x.ctypes.data), depth * itemsize,
-                           addresses, places, 4 * r)  # fmt: skip
-                input_tile(addresses, depth, inputs, r * depth, plane, check)
-                if number < tiles:
-                    finite[number] = is_finite(check)
-                    if not finite[number]:
-                        places[4 * r : 4 * r + 4] = -1
+            count, left = min(block, last_group - first), tiles - first * tile
+            _transform_tiles(x, first * tile, count * tile, where, zeros, inputs, plane, check, places, finite)
             for panel in range(first_panel, last_panel):
-                begin = panel * panel_size if packed_before else 0
+                begin = panel * PLACES * depth * width if packed_before else 0
                 if not packed_before:
                     panels_finite[panel] = _transform_panel(weight, blocks, taps, lane_starts, panel, width, packed,
                                                             own, 0, check)  # fmt: skip
-                    if not panels_finite[panel]:
-                        continue
-                for p in range(PLACES):
-                    for group in range(count):
-                        for part in range(pieces):
-                            for r in range(tile):
-                                place = p * plane + (group * tile + r) * depth + part * piece
-                                table[part * tile + r] = start + place * itemsize
-                        target = products[p * product_plane + group * tile * width :]
-                        place = begin + p * depth * width
-                        left = tiles - (first + group) * tile
-                        if half == tile:
-                            multiply_narrow_tile(table, pieces, piece, flush, weights, place, sums, rows, tile, width,
-                                                 zeros, zeros, False, False, target)  # fmt: skip
-                        elif left <= half and pieces == 1:
-                            multiply_half_tile(table, pieces, piece, flush, weights, place, sums, rows, half, width,
-                                               zeros, zeros, False, False, target)  # fmt: skip
-                        else:
-                            multiply_tile(table, pieces, piece, flush, weights, place, sums, rows, tile, width,
-                                          zeros, zeros, False, False, target)  # fmt: skip
+                if not panels_finite[panel]:
+                    continue
+                _multiply(inputs, plane, depth, count, left, panels if packed_before else own, begin, width, shape,
+                          zeros, sums, rows, table, products, product_plane)  # fmt: skip
                 used = min(width, outs - panel * width)
                 shift, target = bias[panel * width :], result[panel * width :]
                 rest = residual[panel * width :] if joined else residual
-                for r in range(min(count * tile, tiles - first * tile)):
+                for r in range(min(count * tile, left)):
                     output_tile(products, r * width, product_plane, used, places, 4 * r, shift, rest, joined, relu,
                                 target)  # fmt: skip
 
@@ -216,7 +227,8 @@ class Plan(NamedTuple):
     where: np.ndarray
     zeros: np.ndarray
     split: np.ndarray
-    room: Sizes  # numbers of every job
+    shape: np.ndarray  # of register tiles: rows, rows of half of one, pieces of a row, pieces to a sum
+    room: tuple[int, int]  # jobs, numbers of each
     few_tiles: bool  # fewer than output channels
     cost: float
 
@@ -245,10 +257,10 @@ def _plan(x_shape: tuple[int, ...], out_shape: tuple[int, ...], padding: Sizes, 
     most = own if few_tiles else max(1, _BLOCK_BYTES // (PLACES * tile * depth * dtype.itemsize))
     block = -(-own // -(-own // most))
     half = tile if width == lanes(dtype) else tile // 2
-    split = (width, lanes(dtype), tile, half, block, *indirect.pieces_of(depth), *parts)
+    split, shape = (width, lanes(dtype), block, *parts), (tile, half, *indirect.pieces_of(depth))
     room = parts[0] * parts[1], PLACES * block * tile * (depth + width)
     return Plan((down, across), where_of(x_shape, out_shape, padding), np.zeros(max(depth, width), dtype),
-                np.array(split, np.int64), room, few_tiles, cost)  # fmt: skip
+                np.array(split, np.int64), np.array(shape, np.int64), room, few_tiles, cost)  # fmt: skip
 
 
 def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias: np.ndarray | None, padding: Sizes,
@@ -284,6 +296,7 @@ def convolve(x: np.ndarray, weight: np.ndarray, panels: np.ndarray | None, bias:
             relu,
             out.transpose(0, 2, 3, 1).reshape(-1),
             plan.split,
+            plan.shape,
             room,
             finite,
             panels_finite,

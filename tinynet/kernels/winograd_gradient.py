@@ -67,7 +67,7 @@ def _transform_compiled(x, grad, where, first, count, zeros, x_row, grad_row, ro
 
 @jit
 def _multiply_compiled(room, count, depth, outs, x_row, grad_row, height, width, fresh, jobs, sums):
-    """sums [place][panel of depth][panel of outs][height][width] += the products over `count` tiles, or = if `fresh`."""
+    """sums [place][panel of depth][panel of outs][height][width] += products over `count` tiles, or = if `fresh`."""
     down, across = (depth + height - 1) // height, outs // width
     itemsize = room.itemsize
     units = PLACES * down
@@ -150,10 +150,10 @@ def weight_gradient(grad: np.ndarray, x: np.ndarray, padding: Sizes) -> np.ndarr
     jobs = get_num_threads()
     for first in range(0, plan.tiles, plan.chunk):
         count = min(plan.chunk, plan.tiles - first)
-        launch(_transform_compiled, image, gradient, plan.where, first, count, plan.zeros, x_row, grad_row, room, finite,
-               cost=0.1 * PLACES * count * (depth + outs))  # fmt: skip
-        launch(_multiply_compiled, room, count, depth, outs, x_row, grad_row, plan.height, plan.width, first == 0, jobs,
-               sums, cost=plan.cost)  # fmt: skip
+        launch(_transform_compiled, image, gradient, plan.where, first, count, plan.zeros, x_row, grad_row, room,
+               finite, cost=0.1 * PLACES * count * (depth + outs))  # fmt: skip
+        launch(_multiply_compiled, room, count, depth, outs, x_row, grad_row, plan.height, plan.width, first == 0,
+               jobs, sums, cost=plan.cost)  # fmt: skip
     if not finite.all():
         return None
     grad_weight = empty((outs, depth, 3, 3), x.dtype)
