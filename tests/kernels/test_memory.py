@@ -45,6 +45,20 @@ def test_as_numpy(shape, dtype):
     assert array.flags.c_contiguous and array.flags.writeable and array.flags.aligned
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 3, 4), (2, 64, 40, 41), (1, 64, 96, 1), (3, 1, 300, 301)], ids=str)
+def test_an_order_of_its_own(shape):
+    array = layout.channels_last_empty(shape, np.float32)
+    batch, channels, *size = shape
+    assert array.strides == np.empty((batch, *size, channels), np.float32).transpose(0, 3, 1, 2).strides
+    assert memory.is_whole(array) and not memory.is_whole(array[:1])
+    assert not memory.is_whole(array.reshape(shape)) and not memory.is_whole(array.transpose(1, 0, 2, 3))
+
+
+def test_blocks_begin_with_a_line_of_cache():
+    held = [memory.empty((size,), np.uint8) for size in (1 << 18, 300_001, 5_000_000)]
+    assert all(address(array) % 64 == 0 for array in held)
+
+
 def test_sizes_are_rounded_by_less_than_an_eighth():
     for size in (1 << 18, (1 << 18) + 1, 3_000_001, 25_690_112, 123_456_789):
         assert size <= memory._rounded(size) <= size * 1.125 + 4096
@@ -54,7 +68,9 @@ def test_what_lies_idle_is_bounded(monkeypatch):
     monkeypatch.setattr(memory._Block.__del__, "__defaults__", (3 << 20,))
     arrays = [memory.empty((1 << 20,), np.uint8) for _ in range(5)]
     del arrays
-    assert memory.idle_bytes() == 3 << 20
+    assert memory.idle_bytes() == 3 << 20 == sum(size * len(idle) for size, idle in memory._idle.items())
+    again = memory.empty((1 << 20,), np.uint8)
+    assert memory.idle_bytes() == 2 << 20 and again.size == 1 << 20
     memory.release()
     assert memory.idle_bytes() == 0
 

@@ -157,7 +157,7 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("shape", [MANY_TILES, FEW_TILES], ids=str)
+@pytest.mark.parametrize("shape", [MANY_TILES, FEW_TILES, SHAPES[3]], ids=str)
 def test_a_number_that_is_not_finite_reaches_no_farther_than_its_windows(shape, value):
     x_shape, weight_shape, padding = shape
     x, weight = normal(x_shape, np.float32, 0), normal(weight_shape, np.float32, 1)

@@ -47,6 +47,28 @@ def test_a_random_graph_has_the_gradient_of_finite_differences(seed):
         assert analytic == pytest.approx(numeric, rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shape", [(5,), (300, 300), (2, 16, 80, 80)], ids=str)
+def test_adding_up_changes_nothing_that_somebody_holds(seed, shape):
+    """Small arrays own their memory, large ones a block of the pool: the tape adds into both if they are its own."""
+    run = random_graph(seed)
+    points = np.random.default_rng(seed + 100).uniform(-0.9, 0.9, 3)
+    alone = [tinynet.tensor(value, dtype=tinynet.float64, requires_grad=True) for value in points]
+    run(alone).backward()
+    leaves = [tinynet.full(shape, value, dtype=tinynet.float64, requires_grad=True) for value in points]
+    seen = []
+    inner = [leaf.relu() + (-leaf).relu() * -1 for leaf in leaves]  # the leaf itself, along two ways
+    for tensor in inner:
+        tensor.register_hook(lambda grad: seen.append((grad, grad.clone())) or None)
+    upstream = tinynet.ones(shape).double()
+    run(inner).backward(upstream)
+    assert seen and all((held == copy).all() for held, copy in seen)
+    assert (upstream == 1).all()
+    for leaf, one in zip(leaves, alone):
+        expected = np.zeros(shape) if one.grad is None else np.full(shape, one.grad.item())
+        assert (leaf.grad is None and not expected.any()) or np.allclose(leaf.grad.numpy(), expected, atol=1e-12)
+
+
 def test_the_smallest_graph_where_another_order_is_wrong():
     x = tinynet.tensor(3.0, requires_grad=True)
     a = x * 2  # used early and late: a's gradient is complete only after b has passed its share on

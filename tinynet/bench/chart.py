@@ -34,11 +34,11 @@ def speeds(comparisons: Sequence[Comparison], speed: Speed, note: str) -> Figure
         texts = [f" {milliseconds(measured.median)} ms" for _, measured in bars]
         _draw_bars(time, places, bars, values, texts)
         time.set_title("Speed: longer is faster" if counted else "Time: shorter is faster")
-        time.set_xlabel("GFLOP/s" if counted else "milliseconds")
+        time.set_xlabel("GFLOP/s, counted by the definition" if counted else "milliseconds")
         time.set_xlim(0, 1.16 * max([*values, speed.gflops if counted else 0]))
         if counted:
             time.axvline(speed.gflops, color=style.INK, linewidth=1.4, linestyle=(0, (4, 3)))
-            time.annotate("largest speed\nmeasured here", (speed.gflops, -0.55), xytext=(4, 0), fontsize=9,
+            time.annotate("fastest product\nmeasured here", (speed.gflops, -0.55), xytext=(4, 0), fontsize=9,
                           textcoords="offset points", color=style.MUTED, va="top")  # fmt: skip
         peaks = [measured.peak / (1 << 20) for _, measured in bars]
         _draw_bars(memory, places, bars, peaks, [f" {peak:.0f}" for peak in peaks])

@@ -21,7 +21,7 @@ class Speed:
     what: str
 
     def at_least(self, gflops: float | None, what: str) -> Speed:
-        """The same, or a faster measurement in its place, so that no share is above 100 %."""
+        """The same, or a faster measurement of a product in its place."""
         return Speed(gflops, what) if gflops is not None and gflops > self.gflops else self
 
     def __str__(self) -> str:

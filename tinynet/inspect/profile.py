@@ -85,7 +85,7 @@ class Layer:
 
     @property
     def forward_gflops(self) -> float | None:
-        """Achieved GFLOP/s (two per multiply-add) of its own operations, None where there are none to count."""
+        """Achieved GFLOP/s (two per multiply-add of the definition) of its own operations; None without any."""
         return _gflops(self.own_macs, self.own_forward)
 
     @property

@@ -124,7 +124,7 @@ def _weight_gradient_numpy(grad, x, weight_shape, stride, padding, dilation, gro
     return grad_weight.reshape(weight_shape)
 
 
-# --- Numba: no columns at all (indirect.py, correlation.py, depthwise.py) -----------------------------------
+# --- Numba: no columns at all (indirect.py, correlation.py, depthwise.py; 3 x 3: winograd.py) ----------------
 
 _known_output_shape = functools.lru_cache(maxsize=1024)(_output_shape)  # a net asks the same at every step
 _LONGEST_LAUNCH = 5e8  # nanoseconds of estimated work, so that Ctrl-C is answered soon
