@@ -66,7 +66,8 @@ def _places(comparisons: Sequence[Comparison]) -> tuple[list[float], list[float]
 def _draw_bars(axes: Any, places: list[float], bars: Any, values: list[float], texts: list[str]) -> None:
     axes.barh(places, values, 0.8, color=[COLOURS[measured.side] for _, measured in bars])
     for place, value, text in zip(places, values, texts):
-        axes.text(value, place, text, va="center", fontsize=9.5)
+        shade = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # over a line that crosses it
+        axes.text(value, place, text, va="center", fontsize=9.5, bbox=shade)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
 
