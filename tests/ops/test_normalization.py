@@ -130,6 +130,27 @@ def test_nan_reaches_the_output_and_the_running_statistics():
     assert np.isnan(mean.numpy()).tolist() == [False, True] and np.isnan(variance.numpy()).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("shape", [(8, 6, 28, 28), (2, 512, 9, 7), (40, 3)], ids=str)
+def test_the_variance_survives_a_mean_that_is_ten_thousand_times_larger(shape):
+    """Mean square minus squared mean would cancel: 1e8 + 1 - 1e8 in float32."""
+    x = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    mean, variance = tinynet.zeros(shape[1]), tinynet.zeros(shape[1])
+    F.batch_norm(tinynet.from_numpy(x), mean, variance, training=True, momentum=1.0)
+    axes = (0, *range(2, x.ndim))
+    np.testing.assert_allclose(mean.numpy(), x.mean(axes, dtype=np.float64), rtol=1e-7)
+    np.testing.assert_allclose(variance.numpy(), x.astype(np.float64).var(axes, ddof=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("pixel", [0, 1, 5])
+def test_an_infinite_number_makes_its_mean_infinite(pixel):
+    x = tinynet.ones(2, 2, 40)
+    x[0, 1, pixel] = float("inf")
+    mean, variance = tinynet.zeros(2), tinynet.ones(2)
+    F.batch_norm(x, mean, variance, training=True)
+    assert mean.numpy()[1] == np.inf and np.isnan(variance.numpy()[1])
+    assert mean.numpy()[0] == np.float32(0.1) and np.isfinite(variance.numpy()[0])
+
+
 def test_nothing_of_the_inputs_size_is_stored():
     x = tinynet.randn(4, 3, 5, 5)
     y = F.batch_norm(x.requires_grad_(), None, None, training=True)
