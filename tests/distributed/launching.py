@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.test_cli import hear_ctrl_c
+
 ROOT = Path(__file__).parents[2]
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 MISSING = [name for name, there in (("mpi4py", importlib.util.find_spec("mpi4py")), ("mpiexec", MPIEXEC)) if not there]
@@ -46,7 +48,7 @@ def start(ranks: int, arguments: list[str], **options: Any) -> subprocess.Popen[
     variables = options.pop("variables", {})
     command = [str(MPIEXEC), "-n", str(ranks), sys.executable, *arguments]
     return subprocess.Popen(command, env=environment(**variables), text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **options)  # fmt: skip
+                            stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c, **options)  # fmt: skip
 
 
 def launch(ranks: int, arguments: list[str], timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
