@@ -39,7 +39,8 @@ def report(**values):
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's, with this repository's tinynet, one thread per rank, and kernels that need no compiling."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TINYNET_NUM_THREADS": "1",
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TINYNET_NUM_THREADS": "1",
             "TINYNET_PROGRESS": "0", "TINYNET_BACKEND": "numpy", **variables}  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import gc
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # else a pipe, mpiexec's too, shows an epoch's line a hundred later
     # At exit Python would look for cycles among all of Numba's objects: half a second after Ctrl-C.
     atexit.register(gc.freeze)
     try:
