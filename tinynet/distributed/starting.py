@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import subprocess
@@ -66,7 +67,7 @@ def start_mpi() -> Any:
             "or start one process without mpiexec"
         ) from None
     mpi4py.rc.initialize = False  # but below, watched
-    mpi4py.rc.finalize = True
+    mpi4py.rc.finalize = False  # a forked child would do it too, at its end, and take the rank's connections with it
     mpi4py.rc.thread_level = "serialized"
     try:
         from mpi4py import MPI
@@ -75,6 +76,7 @@ def start_mpi() -> Any:
     if not MPI.Is_initialized():
         with _said_if_slow():
             MPI.Init_thread(MPI.THREAD_SERIALIZED)
+        atexit.register(_finalize, MPI, os.getpid())
     comm = MPI.COMM_WORLD
     expected = max((int(os.environ[name]) for name in _HOW_MANY if os.environ.get(name, "").isdigit()), default=1)
     if comm.Get_size() == 1 and expected > 1:
@@ -83,6 +85,12 @@ def start_mpi() -> Any:
             "MPI than this mpiexec's; take the mpiexec that came with it (`pip install mpich` puts one beside python)"
         )
     return comm
+
+
+def _finalize(mpi: Any, process: int) -> None:
+    """At the end of the process that began it."""
+    if os.getpid() == process and not mpi.Is_finalized():
+        mpi.Finalize()
 
 
 def _library(mpi: Any) -> str:
