@@ -19,7 +19,7 @@
 # **You need:** lesson 3: the six loops and im2col.
 #
 # **New in tinynet:** `tinynet.get_num_threads`, `tinynet.kernels.PackedConvolution`,
-# `tinynet.bench.machine.product_speed`
+# `tinynet.kernels.indirect.convolve`, `tinynet.kernels.packing.pack_forward`, `tinynet.bench.machine.product_speed`
 
 # %%
 import importlib.util
@@ -773,9 +773,9 @@ lesson.say(
 # And *fewer products*? Neighbouring windows overlap, so neighbouring outputs have a lot in common. Winograd's algorithm
 # computes 2 by 2 outputs of a 3×3 convolution at once, from 4 by 4 inputs: it adds and subtracts inputs and weights
 # first, multiplies only 16 numbers for each pair of channels where the definition multiplies 4 · 9 = 36, and adds and
-# subtracts again. It is the same sum, put together in another way. Our GFLOP/s count the operations of the *definition*, so
-# its bar may well be longer than any machine is fast: no faster arithmetic, but less of it. It is what tinynet takes for
-# this layer, in training too.
+# subtracts again. It is the same sum, put together in another way. Our GFLOP/s count the operations of the
+# *definition*, so its bar may well be longer than any machine is fast: no faster arithmetic, but less of it. It is
+# what tinynet takes for this layer, in training too.
 #
 # ## 8. Which limit? The roofline
 #
